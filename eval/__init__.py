@@ -1,0 +1,1 @@
+"""From clips to tables: arithmetic on rows and frames. Imports no method."""

@@ -1,0 +1,275 @@
+"""Whole-body keypoints: layouts, the drawn skeleton, retargeting. Geometry only, no network.
+
+The layout is COCO-WholeBody (Jin et al. 2020): 17 body, 6 feet, 68 face (iBUG order), 21 + 21 hand points. Left and
+right are the person's own. Points are (x, y) in pixels, origin at the top left corner of the image; a point below
+VISIBLE keeps its coordinates but is never drawn nor fitted.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+# T = frames, N = points
+Points = npt.NDArray[np.float32]
+"""[..., N, 2] pixels (x, y)."""
+Scores = npt.NDArray[np.float32]
+"""[..., N] in 0..1."""
+Image = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+KEYPOINTS = 133
+VISIBLE = 0.3  # a point scoring more is drawn and fitted
+BODY, FEET, FACE = slice(0, 17), slice(17, 23), slice(23, 91)
+LEFT_HAND, RIGHT_HAND = slice(91, 112), slice(112, 133)
+
+# OpenPose order: 0 nose, 1 neck, 2-4 right arm, 5-7 left arm, 8-10 right leg, 11-13 left leg, 14-17 eyes and ears.
+BODY_LIMBS = (
+    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
+    (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
+)  # fmt: skip
+HAND_BONES = tuple((0 if i == 0 else 4 * finger + i, 4 * finger + i + 1) for finger in range(5) for i in range(4))
+
+# body of 134 <- 17 body points with the neck appended as 17
+_OPENPOSE_FROM = [0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # fmt: skip
+
+
+def _mirror_table() -> tuple[int, ...]:
+    """Index of the point that each point becomes when the image is flipped left to right."""
+    ibug = {**{i: 16 - i for i in range(17)}, **{i: 43 - i for i in range(17, 27)}, **{i: i for i in range(27, 31)},
+            **{i: 66 - i for i in range(31, 36)}, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46,
+            **{i: 102 - i for i in range(48, 55)}, **{i: 114 - i for i in range(55, 60)},
+            **{i: 124 - i for i in range(60, 65)}, **{i: 132 - i for i in range(65, 68)}}  # fmt: skip
+    ibug.update({twin: point for point, twin in list(ibug.items())})
+    body = [0, *(i + 1 if i % 2 else i - 1 for i in range(1, 17))]
+    return (*body, 20, 21, 22, 17, 18, 19, *(23 + ibug[i] for i in range(68)), *range(112, 133), *range(91, 112))
+
+
+MIRROR = _mirror_table()
+
+
+def to_openpose(points: Points, scores: Scores) -> tuple[Points, Scores]:
+    """COCO-WholeBody to the OpenPose order with a neck: ([..., 133, 2], [..., 133]) -> ([..., 134, 2], [..., 134]).
+
+    The neck is the middle of the shoulders; its score is 1 where both are visible, else 0.
+    """
+    neck = (points[..., 5:6, :] + points[..., 6:7, :]) / 2
+    seen = ((scores[..., 5:6] > VISIBLE) & (scores[..., 6:7] > VISIBLE)).astype(scores.dtype)
+    body = np.concatenate([points[..., BODY, :], neck], axis=-2)[..., _OPENPOSE_FROM, :]
+    body_scores = np.concatenate([scores[..., BODY], seen], axis=-1)[..., _OPENPOSE_FROM]
+    points134 = np.concatenate([body, points[..., 17:, :]], axis=-2)
+    return points134, np.concatenate([body_scores, scores[..., 17:]], axis=-1)
+
+
+def scale_points(points: Points, from_size: tuple[int, int], to_size: tuple[int, int]) -> Points:
+    """Points of an image of size (height, width) in the same image resized; its top left corner is (0, 0) in both."""
+    factor = np.array([to_size[1] / from_size[1], to_size[0] / from_size[0]], np.float32)
+    return (points * factor).astype(np.float32)
+
+
+def draw_skeleton(
+    points: Points,
+    scores: Scores,
+    height: int,
+    width: int,
+    *,
+    face: bool = True,
+    hands: bool = True,
+    style: Literal["binary", "confidence"] = "binary",
+) -> Image:
+    """The pose image of one person on black: body limbs and joints, hand bones, face points.
+
+    points [133, 2] in canvas pixels, scores [133]; returns uint8 RGB [height, width, 3]. "binary" draws what is visible
+    in full colour (Moore-AnimateAnyone), "confidence" multiplies the colour with the scores (MimicMotion).
+    """
+    # Public code draws fixed widths on canvases near 512 px (binary) or 2160 px (confidence, resized afterwards). We
+    # scale the widths with the short side in both styles, so that a canvas of 128 px is legible.
+    pen = _Pen(np.zeros((height, width, 3), np.uint8), unit=min(height, width) / 512, weighted=style == "confidence")
+    points134, scores134 = to_openpose(points, scores)
+    _draw_body(pen, points134[:18], scores134[:18])
+    if hands:
+        _draw_hand(pen, points134[92:113], scores134[92:113])
+        _draw_hand(pen, points134[113:134], scores134[113:134])
+    if face:
+        for point, score in zip(points134[24:92], scores134[24:92], strict=True):
+            pen.dot(point, score, (255, 255, 255), radius=3)
+    return pen.canvas
+
+
+def _rainbow(index: int, count: int) -> tuple[int, int, int]:
+    """`index` of `count` evenly spaced hues, RGB 0..255; 18 of them are OpenPose's body palette."""
+    red, green, blue = colorsys.hsv_to_rgb(index / count, 1, 1)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _draw_body(pen: _Pen, points: Points, scores: Scores) -> None:
+    for index, (a, b) in enumerate(BODY_LIMBS):
+        pen.limb(points[[a, b]], scores[[a, b]], _rainbow(index, 18), half_width=4)
+    pen.canvas = (pen.canvas * 0.6).astype(np.uint8)
+    for index, (point, score) in enumerate(zip(points, scores, strict=True)):
+        pen.dot(point, score, _rainbow(index, 18), radius=4)
+
+
+def _draw_hand(pen: _Pen, points: Points, scores: Scores) -> None:
+    for index, (a, b) in enumerate(HAND_BONES):
+        pen.line(points[[a, b]], scores[[a, b]], _rainbow(index, 20), thickness=2)
+    for point, score in zip(points, scores, strict=True):
+        pen.dot(point, score, (0, 0, 255), radius=4)
+
+
+class _Pen:
+    """Draws what is visible, at subpixel positions, with sizes in units of short side / 512, at least one pixel."""
+
+    _SHIFT = 4  # cv2 fixed point: 1/16 px
+
+    def __init__(self, canvas: Image, unit: float, *, weighted: bool) -> None:
+        self.canvas, self.unit, self.weighted = canvas, unit, weighted
+
+    def limb(self, ends: Points, scores: Scores, colour: tuple[int, int, int], half_width: float) -> None:
+        """A filled ellipse between two points."""
+        import cv2
+
+        if not self._drawable(ends, scores):
+            return
+        centre, axis = ends.mean(axis=0), (ends[1] - ends[0]) / 2
+        length = float(np.hypot(*axis))
+        if length == 0:
+            return
+        across = np.array([-axis[1], axis[0]]) / length * max(half_width * self.unit, 0.5)
+        turn = np.linspace(0, 2 * np.pi, 33)[:-1, None]
+        outline = centre + np.cos(turn) * axis + np.sin(turn) * across
+        cv2.fillConvexPoly(self.canvas, self._fixed(outline), self._shade(colour, scores), shift=self._SHIFT)
+
+    def line(self, ends: Points, scores: Scores, colour: tuple[int, int, int], thickness: float) -> None:
+        """A straight stroke between two points."""
+        import cv2
+
+        if self._drawable(ends, scores):
+            (x1, y1), (x2, y2) = self._fixed(ends).tolist()
+            width = max(1, round(thickness * self.unit))
+            cv2.line(self.canvas, (x1, y1), (x2, y2), self._shade(colour, scores), width, shift=self._SHIFT)
+
+    def dot(self, point: Points, score: Any, colour: tuple[int, int, int], radius: float) -> None:
+        """A filled circle."""
+        import cv2
+
+        scores = np.atleast_1d(np.asarray(score, np.float32))
+        if self._drawable(point, scores):
+            x, y = self._fixed(point)
+            fixed_radius = round(max(radius * self.unit, 0.5) * (1 << self._SHIFT))
+            cv2.circle(self.canvas, (int(x), int(y)), fixed_radius, self._shade(colour, scores), -1, shift=self._SHIFT)
+
+    def _drawable(self, points: Points, scores: Scores) -> bool:
+        """Visible, finite, and within reach of the canvas (far points would overflow cv2's fixed point)."""
+        reach = 10 * max(self.canvas.shape)
+        return bool((scores > VISIBLE).all() and np.isfinite(points).all() and (np.abs(points) < reach).all())
+
+    def _fixed(self, points: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+        # pixel i covers [i, i + 1): its centre is i + 0.5, where cv2 means i
+        fixed: npt.NDArray[np.int32] = np.rint((np.asarray(points) - 0.5) * (1 << self._SHIFT)).astype(np.int32)
+        return fixed
+
+    def _shade(self, colour: tuple[int, int, int], scores: Scores) -> tuple[float, float, float]:
+        factor = float(np.clip(scores, 0, 1).prod()) if self.weighted else 1.0
+        return colour[0] * factor, colour[1] * factor, colour[2] * factor
+
+
+# --- retargeting; index 133 is the neck, the middle of the shoulders ---
+
+_NECK = 133
+_BONES = (
+    (_NECK, 0), (_NECK, 5), (_NECK, 6), (5, 7), (7, 9), (6, 8), (8, 10), (0, 1), (1, 3), (0, 2), (2, 4),
+    (11, 13), (13, 15), (12, 14), (14, 16),
+)  # fmt: skip
+_TWIN = {5: 6, 7: 8, 9: 10, 1: 2, 3: 4, 13: 14, 15: 16}  # child of a bone -> child of its mirror
+_TWIN.update({right: left for left, right in list(_TWIN.items())})
+_FOLLOWERS = {0: FACE, 9: LEFT_HAND, 10: RIGHT_HAND, 15: slice(17, 20), 16: slice(20, 23)}
+
+
+def retarget_limb(driving: Points, driving_scores: Scores, reference: Points, reference_scores: Scores) -> Points:
+    """Rescale the driving skeleton's limbs to the reference's ("limb", after AnimateAnyone Sec. 4.1 and UniAnimate).
+
+    driving [T, 133, 2] and driving_scores [T, 133] in pixels of the driving video; reference [133, 2] and
+    reference_scores [133] in pixels of the reference image; returns [T, 133, 2] in pixels of the reference image.
+    One frame k0, the most complete, fixes all lengths; the neck of k0 lands on the reference's neck.
+    Raises ValueError when no body joint is visible both in the reference and in k0.
+    """
+    # UniAnimate takes frame 0 and fails where it is incomplete.
+    visible = driving_scores[:, BODY] > VISIBLE
+    k0 = int(np.argmax(visible.sum(axis=1) + driving_scores[:, BODY].mean(axis=1)))
+    points, target = _with_neck(driving), _with_neck(reference)
+    seen = _seen(driving_scores[k0]) & _seen(reference_scores)
+    scale = _body_scale(points[k0], target, seen)
+    neck = points[:, _NECK:]
+    shaped = (points - neck) * scale  # relative to the neck: [T, 134, 2]
+    shaped += _bone_offsets(shaped, _bone_ratios(shaped[k0], target, seen))
+    motion = (neck - neck[k0]) * scale[1]  # root motion is scaled by sy in both directions
+    placed = shaped + motion
+    return np.asarray((placed + _anchor(placed[k0], target, seen))[:, :_NECK], np.float32)
+
+
+def _with_neck(points: Points) -> Floats:
+    plain = points.astype(np.float64)
+    neck = (plain[..., 5:6, :] + plain[..., 6:7, :]) / 2
+    return np.concatenate([plain, neck], axis=-2, dtype=np.float64)
+
+
+def _seen(scores: Scores) -> Flags:
+    visible = scores > VISIBLE
+    return np.append(visible, visible[5] & visible[6])
+
+
+def _length(points: Floats, a: int, b: int) -> float:
+    return float(np.hypot(*(points[b] - points[a])))
+
+
+def _body_scale(driving: Floats, target: Floats, seen: Flags) -> Floats:
+    """(sx, sy): ratios of shoulder widths and torso heights; one stands in for the other, 1 where neither is seen."""
+    shoulders = _ratio(_length(target, 5, 6), _length(driving, 5, 6)) if seen[[5, 6]].all() else None
+    torso = None
+    if seen[[5, 6, 11, 12]].all():
+        heights = [float(np.hypot(*(pose[[11, 12]].mean(axis=0) - pose[_NECK]))) for pose in (target, driving)]
+        torso = _ratio(*heights)
+    sy = torso or shoulders or 1.0
+    # A person seen from the side has almost no shoulder width.
+    sx = float(np.clip(shoulders or sy, 0.5 * sy, 2 * sy))
+    return np.array([sx, sy])
+
+
+def _ratio(target: float, driving: float) -> float | None:
+    return target / driving if driving > 0 and target > 0 else None
+
+
+def _bone_ratios(driving: Floats, target: Floats, seen: Flags) -> dict[int, float]:
+    """Reference over driving length of every bone, by its child; a missing bone takes its mirror's ratio, else 1."""
+    measured = {child: _ratio(_length(target, parent, child), _length(driving, parent, child))
+                for parent, child in _BONES if seen[parent] and seen[child]}  # fmt: skip
+    ratios = {}
+    for _, child in _BONES:
+        ratio = measured.get(child) or measured.get(_TWIN.get(child, child)) or 1.0
+        ratios[child] = float(np.clip(ratio, 0.5, 2))
+    return ratios
+
+
+def _bone_offsets(points: Floats, ratios: dict[int, float]) -> Floats:
+    """How far each point moves, [T, 134, 2]: (r - 1)(child - parent), handed on to all descendants."""
+    offsets = np.zeros_like(points)
+    for parent, child in _BONES:  # parents come before their children
+        offsets[:, child] = offsets[:, parent] + (ratios[child] - 1) * (points[:, child] - points[:, parent])
+        if child in _FOLLOWERS:
+            offsets[:, _FOLLOWERS[child]] = offsets[:, child, None]
+    return offsets
+
+
+def _anchor(placed: Floats, target: Floats, seen: Flags) -> Floats:
+    """The one translation of the whole sequence: neck onto neck, or the mean of the joints that both show."""
+    if seen[_NECK]:
+        return np.asarray(target[_NECK] - placed[_NECK])
+    joints = np.flatnonzero(seen[BODY])
+    if joints.size == 0:
+        raise ValueError("no body joint is visible in both the reference and the driving clip; take another reference")
+    return np.asarray((target[joints] - placed[joints]).mean(axis=0))

@@ -1,0 +1,13 @@
+"""Synthetic people, drawn and animated by code, with exact ground truth for everything that the extractors estimate.
+
+A performer is four independent seeds: identity (body, face, hair, clothes), motion (what they dance), background
+(where), and nothing else: the same seeds give the same frames and the same truth.
+"""
+
+from __future__ import annotations
+
+from pipelines.performers.dataset import PerformerVideo, write_dataset
+from pipelines.performers.performer import Performance, perform
+from pipelines.performers.truth import Truth, truth_path
+
+__all__ = ["Performance", "PerformerVideo", "Truth", "perform", "truth_path", "write_dataset"]

@@ -1,0 +1,27 @@
+"""Fixtures that every test folder shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _folder(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value or not Path(value).is_dir():
+        pytest.skip(f"{variable} names no folder of test material")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """Real footage (not part of the project)."""
+    return _folder("ROTOSCOPE_TEST_MEDIA")
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """Small real networks (not part of the project)."""
+    return _folder("ROTOSCOPE_TEST_WEIGHTS")

@@ -1,0 +1,159 @@
+"""The lake: upserts, atomicity, concurrent writers, and that plain readers stay right."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from pipelines.errors import UserError
+from pipelines.lake import Lake, digest_rows
+from pipelines.tables import TABLES
+
+
+def _pose(clip: str, frame: int, x: float = 0.0) -> dict[str, object]:
+    return {"dataset": "d", "clip_id": clip, "frame": frame, "extractor": "e", "version": 1, "weights_digest": "",
+            "keypoints": [x] * 266, "scores": [1.0] * 133}
+
+
+def _log(step: int, loss: float) -> dict[str, object]:
+    return {"checkpoint_id": "c", "step": step, "loss": loss}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake").create()
+
+
+def test_every_table_has_its_key_first_and_only_types_that_delta_knows() -> None:
+    for spec in TABLES.values():
+        names = [name for name, _ in spec.columns]
+        assert set(spec.key) <= set(names)
+        assert len(set(names)) == len(names)
+        for _, kind in spec.columns:
+            assert not any(check(kind) for check in (pa.types.is_unsigned_integer, pa.types.is_float16, pa.types.is_fixed_size_list, pa.types.is_duration))
+
+
+def test_rows_come_back_as_written_and_sorted(lake: Lake) -> None:
+    lake.write("poses", [_pose("b", 1, 2.5), _pose("b", 0), _pose("a", 0)])
+    rows = lake.rows("poses")
+    assert [(r["clip_id"], r["frame"]) for r in rows] == [("a", 0), ("b", 0), ("b", 1)]
+    assert rows[2]["keypoints"][0] == 2.5
+
+
+def test_a_second_write_of_a_key_replaces_the_row_and_only_it(lake: Lake) -> None:
+    lake.write("training_log", [_log(0, 1.0), _log(1, 2.0)])
+    lake.write("training_log", [_log(2, 3.0)])
+    lake.write("training_log", [_log(1, 9.0)])
+    assert [(r["step"], r["loss"]) for r in lake.rows("training_log")] == [(0, 1.0), (1, 9.0), (2, 3.0)]
+
+
+def test_a_write_is_one_version_and_old_versions_stay_readable(lake: Lake) -> None:
+    first = lake.write("training_log", [_log(0, 1.0)])
+    second = lake.write("training_log", [_log(0, 5.0)])
+    assert second == first + 1
+    assert lake.read("training_log", version=first)["loss"].to_pylist() == [1.0]
+
+
+def test_compaction_and_deletion_keep_the_content(lake: Lake) -> None:
+    for step in range(5):
+        lake.write("training_log", [_log(step, float(step))])
+    before = digest_rows("training_log", lake.read("training_log"))
+    lake.compact("training_log")
+    assert len(lake.files("training_log")) == 1
+    assert digest_rows("training_log", lake.read("training_log")) == before
+    lake.delete("training_log", pc.field("step") == 3)
+    assert lake.read("training_log")["step"].to_pylist() == [0, 1, 2, 4]
+
+
+def test_the_content_digest_ignores_order_and_times_and_sees_values() -> None:
+    schema = TABLES["training_log"].schema
+    rows = [{**_log(0, 1.0), "seconds": 1.0}, {**_log(1, 2.0), "seconds": 2.0}]
+    table = pa.Table.from_pylist(rows, schema=schema)
+    shuffled = pa.Table.from_pylist([{**r, "seconds": 7.0} for r in reversed(rows)], schema=schema)
+    changed = pa.Table.from_pylist([rows[0], _log(1, 2.5)], schema=schema)
+    assert digest_rows("training_log", table) == digest_rows("training_log", shuffled)
+    assert digest_rows("training_log", table) != digest_rows("training_log", changed)
+
+
+def test_lineage_travels_with_the_commit(lake: Lake) -> None:
+    version = lake.write("training_log", [_log(0, 1.0)], {"asset": "stage_1", "inputs": {"training_rows": 3}})
+    assert lake.lineage("training_log")[0] == {"version": version, "asset": "stage_1", "inputs": {"training_rows": 3}}
+
+
+def test_unknown_table_column_and_double_key_are_users_errors(lake: Lake) -> None:
+    with pytest.raises(UserError, match="there are: benchmark"):
+        lake.read("nonsense")
+    with pytest.raises(UserError, match="no column colour"):
+        lake.write("training_log", [{**_log(0, 1.0), "colour": 1}])
+    with pytest.raises(UserError, match="two rows for one key"):
+        lake.write("training_log", [_log(0, 1.0), _log(0, 2.0)])
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match="cannot be written.*ROTOSCOPE_HOME"):
+        Lake(tmp_path / "file" / "lake").create()
+
+
+def test_reading_where_no_lake_is_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="rotoscope demo"):
+        Lake(tmp_path).read("videos")
+
+
+def test_paths_inside_the_lake_are_stored_relative(lake: Lake, tmp_path: Path) -> None:
+    inside, outside = lake.root / "videos" / "a.mp4", tmp_path / "b.mp4"
+    assert lake.uri(inside) == "videos/a.mp4"
+    assert lake.path(lake.uri(inside)) == inside
+    assert lake.path(lake.uri(outside)) == outside
+
+
+def _write_steps(root: Path, first: int) -> None:
+    for step in range(first, first + 8):
+        Lake(root).write("training_log", [_log(step, float(first)), _log(1000, float(first))])
+
+
+def test_concurrent_writers_lose_nothing_and_double_nothing(lake: Lake) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_steps, args=(lake.root, 100 * i)) for i in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    steps = lake.read("training_log")["step"].to_pylist()
+    assert steps == sorted({100 * i + j for i in range(3) for j in range(8)} | {1000})
+
+
+def _write_until_killed(root: Path) -> None:
+    step = 0
+    while True:
+        Lake(root).write("training_log", [_log(step % 7, float(step)), _log(100 + step, 0.0)])
+        Lake(root).compact("training_log")
+        step += 1
+
+
+@pytest.mark.slow
+def test_pandas_duckdb_and_delta_agree_after_overwrite_compaction_and_kill(lake: Lake) -> None:
+    for delay in (0.8, 1.1, 1.7):
+        writer = multiprocessing.get_context("spawn").Process(target=_write_until_killed, args=(lake.root,))
+        writer.start()
+        time.sleep(2 + delay)
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+        lake.write("training_log", [_log(5000, 0.0)])  # the next commit publishes whatever the killed one left behind
+        snapshot = lake.root / "tables" / "training_log.parquet"
+        ours = lake.read("training_log").to_pandas()
+        theirs = duckdb.sql(f"select * from read_parquet({lake.files('training_log')!r}) order by checkpoint_id, step").df()
+        assert len(ours) > 7
+        assert not ours.duplicated(["checkpoint_id", "step"]).any()
+        pd.testing.assert_frame_equal(pd.read_parquet(snapshot), ours)
+        assert theirs["step"].tolist() == ours["step"].tolist()
