@@ -1,13 +1,14 @@
 """Protocols: what a number means is part of its key.
 
-A `Protocol` is a named frozen value. Two numbers may stand in one column only when they have the same protocol and split.
-The arithmetic of each published protocol, faults included, is in docs (PROTOCOLS); faults kept on purpose are fields here.
+A `Protocol` is a named frozen value. Two numbers may stand in one column only when they have the same protocol and
+split. The arithmetic of each published protocol, faults included, is in docs (PROTOCOLS); faults kept on purpose are
+fields here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -24,18 +25,18 @@ class Protocol:
     """
 
     name: str
-    summary: str                       # one sentence for people: printed above every table
-    short_side: int | None             # pixels after resizing; None = native size
-    crop: Literal["none"]              # "none" = whole frame, native aspect
+    summary: str  # one sentence for people: printed above every table
+    short_side: int | None  # pixels after resizing; None = native size
+    crop: Literal["none", "center_square"]  # "none" = whole frame, native aspect; else the largest square in its middle
     resize: Literal["none", "pil-bicubic"]  # pil-bicubic: Pillow, antialiased, rounded to uint8 once
-    window: int                        # frames per FVD window
-    stride: int                        # frames between the starts of two windows
-    networks: Mapping[Role, str]       # role -> name in pipelines.extractors.metric_networks.NETWORKS
-    lpips_range: tuple[float, float]   # what 0 and 255 become before the LPIPS network
+    window: int  # frames per FVD window
+    stride: int  # frames between the starts of two windows
+    networks: Mapping[Role, str]  # role -> name in pipelines.extractors.metric_networks.NETWORKS
+    lpips_range: tuple[float, float]  # what 0 and 255 become before the LPIPS network
     reference: Literal["excluded", "scored"]  # is the reference frame part of the score, where it is a frame of the clip
-    known_faults: tuple[str, ...]      # faults of the literature that are kept; () = none
+    known_faults: tuple[str, ...]  # faults of the literature that are kept; () = none
     source: str
-    standin: bool = False              # True: networks are stand-ins, numbers compare with nothing outside
+    standin: bool = False  # True: networks are stand-ins, numbers compare with nothing outside
     metrics: tuple[str, ...] = field(default=("l1", "psnr", "psnr_overflow", "ssim", "lpips", "fid", "fvd"))
 
     def __post_init__(self) -> None:
@@ -47,6 +48,8 @@ class Protocol:
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of a frame under this protocol; the long side is rounded to the nearest pixel, half up."""
+        if self.crop == "center_square":
+            height = width = min(height, width)
         if self.short_side is None:
             return height, width
         short = min(height, width)
@@ -58,7 +61,7 @@ class Protocol:
         return [frame for frame in range(num_frames) if frame != hidden]
 
     def windows(self, num_frames: int, reference_frame: int | None) -> list[int]:
-        """First frames of the windows: every run of consecutive scored frames is cut from its start, remainders are left out."""
+        """First frames of the windows: runs of consecutive scored frames are cut from their start, no remainders."""
         starts: list[int] = []
         for first, length in _runs(self.scored_frames(num_frames, reference_frame)):
             starts += range(first, first + length - self.window + 1, self.stride)
@@ -82,33 +85,85 @@ def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
 
 STANDARD = Protocol(
     name="standard",
-    summary="Native aspect at short side 512, corrected PSNR, LPIPS (VGG) in [-1, 1], clean-fid FID, FVD of non-overlapping 16-frame windows, reference frame excluded.",
-    short_side=512, crop="none", resize="pil-bicubic", window=16, stride=16,
+    summary="Native aspect at short side 512, corrected PSNR, LPIPS (VGG) in [-1, 1], clean-fid FID, FVD of "
+    "non-overlapping 16-frame windows, reference frame excluded.",
+    short_side=512,
+    crop="none",
+    resize="pil-bicubic",
+    window=16,
+    stride=16,
     networks={"lpips": "lpips_vgg", "fid": "inception", "fvd": "i3d"},
-    lpips_range=(-1.0, 1.0), reference="excluded", known_faults=(),
-    source="our recommendation (DESIGN section 4); FID: Parmar et al. 2022; LPIPS: Zhang et al. 2018; FVD: Unterthiner et al. 2018, network of Skorokhodov et al. 2022",
+    lpips_range=(-1.0, 1.0),
+    reference="excluded",
+    known_faults=(),
+    source="our recommendation (DESIGN section 4); FID: Parmar et al. 2022; LPIPS: Zhang et al. 2018; FVD: "
+    "Unterthiner et al. 2018, network of Skorokhodov et al. 2022",
 )
 
 DEMO_STANDIN = Protocol(
     name="demo_standin",
-    summary="Native size, reference frame excluded. FID, FVD and LPIPS come from small stand-in networks with random weights: compare them inside this table only, with nothing outside.",
-    short_side=None, crop="none", resize="none", window=16, stride=16,
+    summary="Native size, reference frame excluded. FID, FVD and LPIPS come from small stand-in networks "
+    "with random weights: compare them inside this table only, with nothing outside.",
+    short_side=None,
+    crop="none",
+    resize="none",
+    window=16,
+    stride=16,
     networks={"lpips": "standin_lpips", "fid": "standin_frames", "fvd": "standin_windows"},
-    lpips_range=(-1.0, 1.0), reference="excluded", known_faults=(), standin=True,
+    lpips_range=(-1.0, 1.0),
+    reference="excluded",
+    known_faults=(),
+    standin=True,
     source="the demo: same arithmetic as `standard`, networks from pipelines/tiny/standin_*",
 )
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in (STANDARD, DEMO_STANDIN)})
+STANDIN_128 = replace(
+    DEMO_STANDIN,
+    name="standin_128",
+    summary="Native aspect at short side 128, reference frame excluded. " + DEMO_STANDIN.summary.partition(". ")[2],
+    short_side=128,
+    resize="pil-bicubic",
+    source="`demo_standin` for footage that is larger than what a demo-size method generates",
+)
+
+STANDIN_128_SQUARE = replace(
+    STANDIN_128,
+    name="standin_128_square",
+    summary="Centre square at 128x128, reference frame excluded. " + DEMO_STANDIN.summary.partition(". ")[2],
+    crop="center_square",
+    source="`demo_standin` for a method that generates the centre square of larger footage",
+)
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in (STANDARD, DEMO_STANDIN, STANDIN_128, STANDIN_128_SQUARE)})
 
 # Names that documents and papers use -> ids of the code (DESIGN section 4).
-ALIASES: Mapping[str, str] = MappingProxyType({
-    "DISCO-FRAMES": "disco", "DISCO-GIF": "disco_gif", "DISCO-TM": "disco_tm", "NATIVE": "hia_native", "SGV-FVD": "stylegan_v_fvd",
-    "psnr_disco_bug": "psnr_overflow", "FID-VID": "fid_vid", "FID-FVD": "fid_vid", "FC": "frame_consistency", "WE": "warping_error",
-    "TikTok": "tiktok", "TED": "ted_talks", "TED-talks": "ted_talks", "Ted-Talk": "ted_talks", "UBC": "ubc_fashion",
-    "tiktok-public-335-340": "tiktok_335_340", "new10val": "tiktok_disco10",
-    "TPS": "tpsmm", "PSMM": "tpsmm", "MA": "magic_animate", "IP+CtrlN": "ip_controlnet", "SD-2V": "sd_2v",
-    "demo": "demo_standin",
-})
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "DISCO-FRAMES": "disco",
+        "DISCO-GIF": "disco_gif",
+        "DISCO-TM": "disco_tm",
+        "NATIVE": "hia_native",
+        "SGV-FVD": "stylegan_v_fvd",
+        "psnr_disco_bug": "psnr_overflow",
+        "FID-VID": "fid_vid",
+        "FID-FVD": "fid_vid",
+        "FC": "frame_consistency",
+        "WE": "warping_error",
+        "TikTok": "tiktok",
+        "TED": "ted_talks",
+        "TED-talks": "ted_talks",
+        "Ted-Talk": "ted_talks",
+        "UBC": "ubc_fashion",
+        "tiktok-public-335-340": "tiktok_335_340",
+        "new10val": "tiktok_disco10",
+        "TPS": "tpsmm",
+        "PSMM": "tpsmm",
+        "MA": "magic_animate",
+        "IP+CtrlN": "ip_controlnet",
+        "SD-2V": "sd_2v",
+        "demo": "demo_standin",
+    }
+)
 
 
 def id_of(name: str) -> str:

@@ -32,11 +32,11 @@ class Clip:
     start_pts: int | None
     end_pts: int | None
     time_base: Fraction  # seconds per pts tick
-    fps: Fraction        # average frames per second
+    fps: Fraction  # average frames per second
     width: int
     height: int
     subject: str | None = None  # identity of the person, where the source knows it
-    split: str | None = None    # "train", "test", or None where the source has none
+    split: str | None = None  # "train", "test", or None where the source has none
 
     @property
     def num_frames(self) -> int:
@@ -47,8 +47,7 @@ class Clip:
     def from_row(cls, row: Mapping[str, Any]) -> Clip:
         """The clip of one row of the `clips` table."""
         plain = {name: row[name] for name in cls.__slots__ if name in row}
-        return cls(**plain, time_base=Fraction(row["time_base_num"], row["time_base_den"]),
-                   fps=Fraction(row["fps_num"], row["fps_den"]))
+        return cls(**plain, time_base=Fraction(row["time_base_num"], row["time_base_den"]), fps=Fraction(row["fps_num"], row["fps_den"]))
 
 
 def clip_id_of(video_sha256: str, start_frame: int, end_frame: int) -> str:

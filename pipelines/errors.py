@@ -1,9 +1,9 @@
 """What can go wrong, as types and as a closed list of codes.
 
-    RotoscopeError          message = what is wrong, why, and what to do
-    ├── UserError           the user's input cannot be used; exit status 2
-    │   └── MissingWeightsError   a pretrained file is not at hand
-    └── ClipError           one video or clip cannot be used; becomes a row, never stops a run
+RotoscopeError          message = what is wrong, why, and what to do
+├── UserError           the user's input cannot be used; exit status 2
+│   └── MissingWeightsError   a pretrained file is not at hand
+└── ClipError           one video or clip cannot be used; becomes a row, never stops a run
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 Code = Literal[
-    "empty_file",         # zero bytes
-    "not_a_video",        # no container that we can open, or no video stream in it
-    "truncated",          # the container promises more than the file holds
-    "no_frames",          # opens, holds no frame
-    "decode_error",       # the decoder stopped inside the clip
-    "unreadable",         # the file system refused it
-    "duplicate",          # the same bytes as another video of the data set
-    "too_short",          # fewer frames than the smallest clip
-    "no_person",          # nobody was found in any frame
-    "missing_truth",      # the performers' annotations are not beside the video
-    "extractor_failed",   # an extractor raised
-    "timeout",            # over the time limit for one clip
-    "worker_died",        # the process that held the clip died
-    "frame_count",        # generated and driving clip differ in length
-    "frame_size",         # generated and driving clip differ in size
-    "missing_prediction", # the method did not deliver this clip
+    "empty_file",  # zero bytes
+    "not_a_video",  # no container that we can open, or no video stream in it
+    "truncated",  # the container promises more than the file holds
+    "no_frames",  # opens, holds no frame
+    "decode_error",  # the decoder stopped inside the clip
+    "unreadable",  # the file system refused it
+    "duplicate",  # the same bytes as another video of the data set
+    "too_short",  # fewer frames than the smallest clip
+    "no_person",  # nobody was found in any frame
+    "missing_truth",  # the performers' annotations are not beside the video
+    "extractor_failed",  # an extractor raised
+    "timeout",  # over the time limit for one clip
+    "worker_died",  # the process that held the clip died
+    "frame_count",  # generated and driving clip differ in length
+    "frame_size",  # generated and driving clip differ in size
+    "missing_prediction",  # the method did not deliver this clip
 ]
 
 CODES: frozenset[str] = frozenset(get_args(Code))

@@ -55,7 +55,9 @@ class Lake:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UserError(f"the lake {self.root} cannot be written ({error.strerror}); set ROTOSCOPE_HOME to a folder that you can write to") from None
+            raise UserError(
+                f"the lake {self.root} cannot be written ({error.strerror}); set ROTOSCOPE_HOME to a folder that you can write to"
+            ) from None
         for spec in TABLES.values():
             if not (self._folder(spec.name) / "_delta_log").exists():
                 DeltaTable.create(os.fspath(self._folder(spec.name)), schema=spec.schema, mode="ignore", configuration=_RETENTION)
@@ -85,7 +87,9 @@ class Lake:
         try:
             return DeltaTable(os.fspath(self._folder(table)), version=version)
         except TableNotFoundError:
-            raise UserError(f"there is no lake in {self.root} yet; run `rotoscope demo` or `rotoscope run --folder DIR` first, or set ROTOSCOPE_HOME") from None
+            raise UserError(
+                f"there is no lake in {self.root} yet; run `rotoscope demo` or `rotoscope run --folder DIR` first, or set ROTOSCOPE_HOME"
+            ) from None
 
     def version(self, table: str) -> int:
         """Number of the newest commit."""
@@ -95,7 +99,9 @@ class Lake:
         """Parquet parts that make up the table, for readers that take a list of files."""
         return sorted(self._open(table, version).file_uris())
 
-    def read(self, table: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None, version: int | None = None) -> pa.Table:
+    def read(
+        self, table: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None, version: int | None = None
+    ) -> pa.Table:
         """Rows of a table, sorted by its key; `where` is pushed down to the parts."""
         spec = spec_of(table)
         names = list(columns) if columns is not None else spec.schema.names
@@ -121,8 +127,11 @@ class Lake:
 
     def lineage(self, table: str) -> list[dict[str, Any]]:
         """What each commit said of itself, newest first: version, asset, run id, code version, versions of its inputs."""
-        return [{"version": commit["version"], **json.loads(commit[_APPLICATION])}
-                for commit in self._open(table).history() if _APPLICATION in commit]
+        return [
+            {"version": commit["version"], **json.loads(commit[_APPLICATION])}
+            for commit in self._open(table).history()
+            if _APPLICATION in commit
+        ]
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -179,7 +188,9 @@ class Lake:
                 kept.append(pq.read_table(name, schema=spec.schema).take(stay.sort()) if len(stay) else spec.schema.empty_table())
         return touched, pa.concat_tables(kept)
 
-    def _try_commit(self, handle: Any, spec: TableSpec, rows: pa.Table, removed: Iterable[str], lineage: Mapping[str, Any], *, data_change: bool = True) -> bool:
+    def _try_commit(
+        self, handle: Any, spec: TableSpec, rows: pa.Table, removed: Iterable[str], lineage: Mapping[str, Any], *, data_change: bool = True
+    ) -> bool:
         """One atomic commit against the version that `handle` has read; False when another writer was faster."""
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import AddAction, CommitProperties, RemoveAction, Transaction
@@ -189,8 +200,11 @@ class Lake:
         part = self._write_part(spec, rows) if rows.num_rows else None
         if part is not None:
             actions.append(AddAction(part.name, part.stat().st_size, {}, now_ms, data_change, _statistics(spec, rows)))
-        properties = CommitProperties(custom_metadata={_APPLICATION: json.dumps(dict(lineage), default=str)}, max_commit_retries=0,
-                                      app_transactions=[Transaction(_APPLICATION, handle.version() + 1)])
+        properties = CommitProperties(
+            custom_metadata={_APPLICATION: json.dumps(dict(lineage), default=str)},
+            max_commit_retries=0,
+            app_transactions=[Transaction(_APPLICATION, handle.version() + 1)],
+        )
         try:
             handle.create_write_transaction(actions, "append", handle.schema(), commit_properties=properties)
         except CommitFailedError:
@@ -203,7 +217,9 @@ class Lake:
         rows = rows.sort_by([(name, "ascending") for name in spec.key])
         path = self._folder(spec.name) / f"part-{uuid.uuid4().hex}.parquet"
         texts = [name for name, kind in spec.columns if pa.types.is_string(kind)]
-        with pq.ParquetWriter(path, spec.schema, compression="zstd", use_dictionary=texts, column_encoding=_float_encodings(spec)) as writer:
+        with pq.ParquetWriter(
+            path, spec.schema, compression="zstd", use_dictionary=texts, column_encoding=_float_encodings(spec)
+        ) as writer:
             for group in _row_groups(rows):
                 writer.write_table(group)
         return path

@@ -28,9 +28,9 @@ class PredictedClip:
     """One generated clip; frame k answers frame k of the true clip."""
 
     clip_id: str
-    file: str                    # name inside the folder
-    sha256: str                  # of the file's bytes
-    frames: int                  # number of frames in the file
+    file: str  # name inside the folder
+    sha256: str  # of the file's bytes
+    frames: int  # number of frames in the file
     reference_frame: int | None  # clip frame that the method was shown; None: the reference is not a frame of this clip
 
     def __post_init__(self) -> None:
@@ -44,11 +44,11 @@ class PredictedClip:
 class PredictionManifest:
     """What a folder of generated clips says of itself."""
 
-    method: str         # id of DESIGN.md section 4, or a name of your own
-    variant: str        # "" for the plain method
+    method: str  # id of DESIGN.md section 4, or a name of your own
+    variant: str  # "" for the plain method
     seed: int
     checkpoint_id: str  # "" for a method without weights, or of another lab
-    sampler: str        # everything that changes the frames at generation time: sampler, steps, guidance, windows
+    sampler: str  # everything that changes the frames at generation time: sampler, steps, guidance, windows
     dataset: str
     split: str
     clips: tuple[PredictedClip, ...]
@@ -84,7 +84,9 @@ def write_manifest(folder: Path, manifest: PredictionManifest) -> Path:
     """
     for clip in manifest.clips:
         if not (folder / clip.file).is_file():
-            raise UserError(f"{folder / clip.file} is listed for clip {clip.clip_id} but is not there; write the videos first, the manifest last")
+            raise UserError(
+                f"{folder / clip.file} is listed for clip {clip.clip_id} but is not there; write the videos first, the manifest last"
+            )
     path = folder / MANIFEST
     partial = folder / f".{MANIFEST}.{uuid.uuid4().hex}.part"
     partial.write_text(json.dumps({"format": FORMAT, **asdict(manifest)}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -99,7 +101,9 @@ def read_manifest(folder: Path) -> PredictionManifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise UserError(f"{folder} holds no {MANIFEST}; generated clips are scored by the manifest that lists them (see `python -m eval score --help`)")
+        raise UserError(
+            f"{folder} holds no {MANIFEST}; generated clips are scored by the manifest that lists them (see `python -m eval score --help`)"
+        )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -113,7 +117,12 @@ def read_manifest(folder: Path) -> PredictionManifest:
     return PredictionManifest(**_checked(path, "manifest", PredictionManifest, {**raw, "clips": entries}))
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "int | None": (int, type(None)), "tuple[PredictedClip, ...]": (tuple,)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "tuple[PredictedClip, ...]": (tuple,),
+}
 
 
 def _checked(path: Path, where: str, kind: type, values: Any) -> dict[str, Any]:

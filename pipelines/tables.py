@@ -48,63 +48,283 @@ def _feature(name: str, values: Columns) -> TableSpec:
 
 
 _SPECS = [
-    _table("videos", ["dataset", "video_id"], [
-        ("dataset", TEXT), ("video_id", TEXT), ("uri", TEXT), ("source_url", TEXT), ("sha256", TEXT), ("bytes", LONG),
-        ("width", INT), ("height", INT), ("rotation_deg", INT),  # size after rotation
-        ("fps_num", LONG), ("fps_den", LONG), ("variable_frame_rate", BOOL), ("time_base_num", LONG), ("time_base_den", LONG),
-        ("frames", INT), ("duration_s", REAL), ("codec", TEXT), ("container", TEXT), ("split", TEXT), ("subject", TEXT),
-        ("licence", TEXT), ("terms_accepted", BOOL), *STATUS], published=True),
-    _table("clips", ["dataset", "clip_id"], [
-        ("dataset", TEXT), ("clip_id", TEXT), ("video_id", TEXT), ("video_sha256", TEXT), ("uri", TEXT), ("split", TEXT), ("subject", TEXT),
-        ("start_frame", INT), ("end_frame", INT), ("start_s", REAL), ("end_s", REAL), ("start_pts", LONG), ("end_pts", LONG),
-        ("time_base_num", LONG), ("time_base_den", LONG), ("fps_num", LONG), ("fps_den", LONG), ("width", INT), ("height", INT),
-        ("crop", INTS),  # x, y, w, h of the part to use; null = all
-        ("motion", REAL), ("sharpness", REAL), ("persons", INT), ("static_background", REAL), ("near_duplicate_group", TEXT),
-        *STATUS], published=True),
+    _table(
+        "videos",
+        ["dataset", "video_id"],
+        [
+            ("dataset", TEXT),
+            ("video_id", TEXT),
+            ("uri", TEXT),
+            ("source_url", TEXT),
+            ("sha256", TEXT),
+            ("bytes", LONG),
+            ("width", INT),
+            ("height", INT),
+            ("rotation_deg", INT),  # size after rotation
+            ("fps_num", LONG),
+            ("fps_den", LONG),
+            ("variable_frame_rate", BOOL),
+            ("time_base_num", LONG),
+            ("time_base_den", LONG),
+            ("frames", INT),
+            ("duration_s", REAL),
+            ("codec", TEXT),
+            ("container", TEXT),
+            ("split", TEXT),
+            ("subject", TEXT),
+            ("licence", TEXT),
+            ("terms_accepted", BOOL),
+            *STATUS,
+        ],
+        published=True,
+    ),
+    _table(
+        "clips",
+        ["dataset", "clip_id"],
+        [
+            ("dataset", TEXT),
+            ("clip_id", TEXT),
+            ("video_id", TEXT),
+            ("video_sha256", TEXT),
+            ("uri", TEXT),
+            ("split", TEXT),
+            ("subject", TEXT),
+            ("start_frame", INT),
+            ("end_frame", INT),
+            ("start_s", REAL),
+            ("end_s", REAL),
+            ("start_pts", LONG),
+            ("end_pts", LONG),
+            ("time_base_num", LONG),
+            ("time_base_den", LONG),
+            ("fps_num", LONG),
+            ("fps_den", LONG),
+            ("width", INT),
+            ("height", INT),
+            ("crop", INTS),  # x, y, w, h of the part to use; null = all
+            ("motion", REAL),
+            ("sharpness", REAL),
+            ("persons", INT),
+            ("static_background", REAL),
+            ("near_duplicate_group", TEXT),
+            *STATUS,
+        ],
+        published=True,
+    ),
     _feature("poses", [("keypoints", FLOATS), ("scores", FLOATS)]),  # [133 * 2] x, y in px; [133] in 0..1
-    _feature("body_masks", [("rle", BYTES), ("height", INT), ("width", INT), ("area_px", LONG),  # COCO run lengths of mask >= 0.5
-                            ("soft", BYTES), ("soft_shape", INTS), ("soft_dtype", TEXT)]),       # zstd; covers the full frame
-    _feature("faces", [("boxes", FLOATS), ("box_scores", FLOATS), ("points", FLOATS),            # [n*4] x1 y1 x2 y2; [n]; [n*5*2]
-                       ("subject", INT), ("warp", FLOATS), ("embedding", FLOATS), ("embedding_norm", REAL),  # index or -1; [2*3]; [D]
-                       ("embedding_reason", TEXT)]),                                             # why the embedding is null
-    _feature("hands", [("boxes", FLOATS), ("valid", FLAGS),                                      # [2*4] left then right; [2]
-                       ("sharpness", FLOATS),                                                    # [2*2] s_raw, s_128 per hand
-                       ("movement", FLOATS), ("movement_valid", FLAGS)]),                        # [2*2] px per native frame; [2]
-    _feature("densepose", [("iuv", BYTES), ("shape", INTS), ("dtype", TEXT)]),                   # zstd [H, W, 3] I, U, V
-    _table("metric_features", ["protocol", "source", *FEATURE_KEY], [
-        ("protocol", TEXT), ("source", TEXT),  # "truth" or a prediction_id
-        ("dataset", TEXT), ("clip_id", TEXT), ("frame", INT), ("extractor", TEXT), ("version", INT), ("weights_digest", TEXT),
-        ("source_sha256", TEXT), ("feature", FLOATS)]),  # frame = first frame of a window; [D]
-    _table("training_rows", ["dataset", "method", "clip_id"], [
-        ("dataset", TEXT), ("method", TEXT), ("clip_id", TEXT), ("video_id", TEXT), ("subject", TEXT), ("split", TEXT), ("uri", TEXT),
-        ("frames", INT), ("references", INTS), ("extractor", TEXT), ("extractor_version", INT), ("weights_digest", TEXT),
-        ("clips_version", LONG), ("poses_version", LONG)]),
-    _table("checkpoints", ["checkpoint_id"], [
-        ("checkpoint_id", TEXT), ("method", TEXT), ("variant", TEXT), ("stage", TEXT), ("seed", INT), ("dataset", TEXT), ("parent", TEXT),
-        ("config", TEXT), ("uri", TEXT), ("digest", TEXT), ("steps", INT), ("seconds", REAL), ("parameters", LONG),
-        ("training_rows_digest", TEXT), ("training_rows_version", LONG), ("code_version", TEXT), ("metrics", TEXT)], published=True),
-    _table("training_log", ["checkpoint_id", "step"], [
-        ("checkpoint_id", TEXT), ("step", INT), ("loss", REAL), ("probe_loss", REAL), ("learning_rate", REAL), ("gradient_norm", REAL),
-        ("seconds", REAL)], published=True),
-    _table("predictions", ["prediction_id", "clip_id"], [
-        ("prediction_id", TEXT), ("clip_id", TEXT), ("dataset", TEXT), ("split", TEXT), ("method", TEXT), ("variant", TEXT), ("seed", INT),
-        ("checkpoint_id", TEXT), ("sampler", TEXT), ("uri", TEXT), ("sha256", TEXT), ("frames", INT), ("width", INT), ("height", INT),
-        ("reference_frame", INT), ("lossy", BOOL), *STATUS], published=True),
-    _table("scores", ["protocol", "split", "prediction_id", "clip_id", "metric"], [
-        ("protocol", TEXT), ("split", TEXT), ("prediction_id", TEXT), ("clip_id", TEXT), ("metric", TEXT), ("dataset", TEXT),
-        ("sum", REAL), ("count", LONG), ("per_frame", pa.list_(REAL)), ("prediction_sha256", TEXT), ("truth_sha256", TEXT),
-        ("weights_digest", TEXT), *STATUS], published=True),
-    _table("benchmark", ["protocol", "split", "prediction_id", "metric"], [
-        ("protocol", TEXT), ("dataset", TEXT), ("split", TEXT), ("prediction_id", TEXT), ("method", TEXT), ("variant", TEXT), ("seed", INT),
-        ("metric", TEXT), ("value", REAL), ("low", REAL), ("high", REAL), ("better", TEXT), ("clips", LONG), ("frames", LONG),
-        ("windows", LONG), ("note", TEXT)], published=True),
-    _table("history", ["protocol", "split", "prediction_id", "metric", "time"], [
-        ("protocol", TEXT), ("split", TEXT), ("prediction_id", TEXT), ("metric", TEXT), ("time", TEXT), ("value", REAL), ("run_id", TEXT),
-        ("what_changed", TEXT)], published=True),
-    _table("published", ["paper", "table", "dataset", "method", "variant", "metric"], [
-        ("paper", TEXT), ("table", TEXT), ("dataset", TEXT), ("dataset_id", TEXT), ("method", TEXT), ("method_id", TEXT), ("variant", TEXT),
-        ("metric", TEXT), ("metric_id", TEXT), ("value", REAL), ("scale", REAL), ("corrected_value", REAL), ("better", TEXT),
-        ("note", TEXT)], published=True),
+    _feature(
+        "body_masks",
+        [
+            ("rle", BYTES),
+            ("height", INT),
+            ("width", INT),
+            ("area_px", LONG),  # COCO run lengths of mask >= 0.5
+            ("soft", BYTES),
+            ("soft_shape", INTS),
+            ("soft_dtype", TEXT),
+        ],
+    ),  # zstd; covers the full frame
+    _feature(
+        "faces",
+        [
+            ("boxes", FLOATS),
+            ("box_scores", FLOATS),
+            ("points", FLOATS),  # [n*4] x1 y1 x2 y2; [n]; [n*5*2]
+            ("subject", INT),
+            ("warp", FLOATS),
+            ("embedding", FLOATS),
+            ("embedding_norm", REAL),  # index or -1; [2*3]; [D]
+            ("embedding_reason", TEXT),
+        ],
+    ),  # why the embedding is null
+    _feature(
+        "hands",
+        [
+            ("boxes", FLOATS),
+            ("valid", FLAGS),  # [2*4] left then right; [2]
+            ("sharpness", FLOATS),  # [2*2] s_raw, s_128 per hand
+            ("movement", FLOATS),
+            ("movement_valid", FLAGS),
+        ],
+    ),  # [2*2] px per native frame; [2]
+    _feature("densepose", [("iuv", BYTES), ("shape", INTS), ("dtype", TEXT)]),  # zstd [H, W, 3] I, U, V
+    _table(
+        "metric_features",
+        ["protocol", "source", *FEATURE_KEY],
+        [
+            ("protocol", TEXT),
+            ("source", TEXT),  # "truth" or a prediction_id
+            ("dataset", TEXT),
+            ("clip_id", TEXT),
+            ("frame", INT),
+            ("extractor", TEXT),
+            ("version", INT),
+            ("weights_digest", TEXT),
+            ("source_sha256", TEXT),
+            ("feature", FLOATS),
+        ],
+    ),  # frame = first frame of a window; [D]
+    _table(
+        "training_rows",
+        ["dataset", "method", "clip_id"],
+        [
+            ("dataset", TEXT),
+            ("method", TEXT),
+            ("clip_id", TEXT),
+            ("video_id", TEXT),
+            ("subject", TEXT),
+            ("split", TEXT),
+            ("uri", TEXT),
+            ("frames", INT),
+            ("references", INTS),
+            ("extractor", TEXT),
+            ("extractor_version", INT),
+            ("weights_digest", TEXT),
+            ("clips_version", LONG),
+            ("poses_version", LONG),
+        ],
+    ),
+    _table(
+        "checkpoints",
+        ["checkpoint_id"],
+        [
+            ("checkpoint_id", TEXT),
+            ("method", TEXT),
+            ("variant", TEXT),
+            ("stage", TEXT),
+            ("seed", INT),
+            ("dataset", TEXT),
+            ("parent", TEXT),
+            ("config", TEXT),
+            ("uri", TEXT),
+            ("digest", TEXT),
+            ("steps", INT),
+            ("seconds", REAL),
+            ("parameters", LONG),
+            ("training_rows_digest", TEXT),
+            ("training_rows_version", LONG),
+            ("code_version", TEXT),
+            ("metrics", TEXT),
+        ],
+        published=True,
+    ),
+    _table(
+        "training_log",
+        ["checkpoint_id", "step"],
+        [
+            ("checkpoint_id", TEXT),
+            ("step", INT),
+            ("loss", REAL),
+            ("probe_loss", REAL),
+            ("learning_rate", REAL),
+            ("gradient_norm", REAL),
+            ("seconds", REAL),
+        ],
+        published=True,
+    ),
+    _table(
+        "predictions",
+        ["prediction_id", "clip_id"],
+        [
+            ("prediction_id", TEXT),
+            ("clip_id", TEXT),
+            ("dataset", TEXT),
+            ("split", TEXT),
+            ("method", TEXT),
+            ("variant", TEXT),
+            ("seed", INT),
+            ("checkpoint_id", TEXT),
+            ("sampler", TEXT),
+            ("uri", TEXT),
+            ("sha256", TEXT),
+            ("frames", INT),
+            ("width", INT),
+            ("height", INT),
+            ("reference_frame", INT),
+            ("lossy", BOOL),
+            *STATUS,
+        ],
+        published=True,
+    ),
+    _table(
+        "scores",
+        ["protocol", "split", "prediction_id", "clip_id", "metric"],
+        [
+            ("protocol", TEXT),
+            ("split", TEXT),
+            ("prediction_id", TEXT),
+            ("clip_id", TEXT),
+            ("metric", TEXT),
+            ("dataset", TEXT),
+            ("sum", REAL),
+            ("count", LONG),
+            ("per_frame", pa.list_(REAL)),
+            ("prediction_sha256", TEXT),
+            ("truth_sha256", TEXT),
+            ("weights_digest", TEXT),
+            *STATUS,
+        ],
+        published=True,
+    ),
+    _table(
+        "benchmark",
+        ["protocol", "split", "prediction_id", "metric"],
+        [
+            ("protocol", TEXT),
+            ("dataset", TEXT),
+            ("split", TEXT),
+            ("prediction_id", TEXT),
+            ("method", TEXT),
+            ("variant", TEXT),
+            ("seed", INT),
+            ("metric", TEXT),
+            ("value", REAL),
+            ("low", REAL),
+            ("high", REAL),
+            ("better", TEXT),
+            ("clips", LONG),
+            ("frames", LONG),
+            ("windows", LONG),
+            ("note", TEXT),
+        ],
+        published=True,
+    ),
+    _table(
+        "history",
+        ["protocol", "split", "prediction_id", "metric", "time"],
+        [
+            ("protocol", TEXT),
+            ("split", TEXT),
+            ("prediction_id", TEXT),
+            ("metric", TEXT),
+            ("time", TEXT),
+            ("value", REAL),
+            ("run_id", TEXT),
+            ("what_changed", TEXT),
+        ],
+        published=True,
+    ),
+    _table(
+        "published",
+        ["paper", "table", "dataset", "method", "variant", "metric"],
+        [
+            ("paper", TEXT),
+            ("table", TEXT),
+            ("dataset", TEXT),
+            ("dataset_id", TEXT),
+            ("method", TEXT),
+            ("method_id", TEXT),
+            ("variant", TEXT),
+            ("metric", TEXT),
+            ("metric_id", TEXT),
+            ("value", REAL),
+            ("scale", REAL),
+            ("corrected_value", REAL),
+            ("better", TEXT),
+            ("note", TEXT),
+        ],
+        published=True,
+    ),
 ]
 
 TABLES: dict[str, TableSpec] = {spec.name: spec for spec in _SPECS}

@@ -22,13 +22,13 @@ _TOLERATED_MISSING = 2
 class VideoInfo:
     """What a container says of its first video stream, without decoding it."""
 
-    width: int            # upright, in pixels
+    width: int  # upright, in pixels
     height: int
-    rotation_deg: int     # clockwise turn that makes the stored frame upright: 0, 90, 180, 270
-    fps: Fraction         # average
+    rotation_deg: int  # clockwise turn that makes the stored frame upright: 0, 90, 180, 270
+    fps: Fraction  # average
     variable_frame_rate: bool
-    time_base: Fraction   # seconds per pts tick
-    frames: int           # packets with data
+    time_base: Fraction  # seconds per pts tick
+    frames: int  # packets with data
     duration_s: float
     codec: str
     container: str
@@ -44,12 +44,20 @@ def _open(path: Path) -> Any:
         return av.open(os.fspath(path))
     except OSError as error:  # av.error.FFmpegError derives from it too
         if isinstance(error, av.error.FFmpegError) and not isinstance(error, PermissionError):
-            raise ClipError("not_a_video", path.name, f"no readable video container ({error.strerror or error})",
-                            "re-encode it, or remove it from the folder") from None
+            raise ClipError(
+                "not_a_video",
+                path.name,
+                f"no readable video container ({error.strerror or error})",
+                "re-encode it, or remove it from the folder",
+            ) from None
         raise ClipError("unreadable", path.name, str(error), "check the file's permissions") from None
     except ValueError as error:  # FFmpeg reports broken data as ValueError subclasses
-        raise ClipError("not_a_video", path.name, f"no readable video container ({getattr(error, 'strerror', error)})",
-                        "re-encode it, or remove it from the folder") from None
+        raise ClipError(
+            "not_a_video",
+            path.name,
+            f"no readable video container ({getattr(error, 'strerror', error)})",
+            "re-encode it, or remove it from the folder",
+        ) from None
 
 
 def _stream(container: Any, name: str) -> Any:
@@ -86,19 +94,38 @@ def probe(path: Path) -> VideoInfo:
     if not stamps:
         raise ClipError("no_frames", path.name, "the video stream holds no frame", "remove it from the folder")
     if promised - len(stamps) > _TOLERATED_MISSING:
-        raise ClipError("truncated", path.name, f"the header says {promised} frames, the file holds {len(stamps)}",
-                        "copy or download it again, or re-mux what is there with `ffmpeg -i in.mp4 -c copy out.mp4`")
+        raise ClipError(
+            "truncated",
+            path.name,
+            f"the header says {promised} frames, the file holds {len(stamps)}",
+            "copy or download it again, or re-mux what is there with `ffmpeg -i in.mp4 -c copy out.mp4`",
+        )
     if rate is None:
         raise ClipError("not_a_video", path.name, "the stream has no frame rate", "re-encode it with a frame rate")
     first = _first_frame(path)
-    steps = {b - a for a, b in zip(stamps, stamps[1:], strict=False)}
     image = _upright(first)
     frames = min(len(stamps), promised) if promised else len(stamps)  # GIF ends with an empty packet
     return VideoInfo(
-        width=image.shape[1], height=image.shape[0], rotation_deg=-round(first.rotation) % 360, fps=Fraction(rate),
-        # one tick of rounding is not a variable rate: 29.97 in milliseconds steps by 33 and 34
-        variable_frame_rate=len(steps) > 1 and max(steps) - min(steps) > max(1, round(max(steps) * 0.05)), time_base=time_base,
-        frames=frames, duration_s=float(frames / Fraction(rate)), codec=codec, container=name)
+        width=image.shape[1],
+        height=image.shape[0],
+        rotation_deg=-round(first.rotation) % 360,
+        fps=Fraction(rate),
+        variable_frame_rate=_is_variable(stamps),
+        time_base=time_base,
+        frames=frames,
+        duration_s=float(frames / Fraction(rate)),
+        codec=codec,
+        container=name,
+    )
+
+
+def _is_variable(stamps: Sequence[int]) -> bool:
+    """Whether over 1 % of the steps between frames differ from the median step by more than rounding (one tick or 5 %)."""
+    steps = np.diff(np.asarray(stamps))
+    if len(steps) < 2:
+        return False
+    usual = np.median(steps)
+    return bool((np.abs(steps - usual) > max(1.0, 0.05 * usual)).mean() > 0.01)
 
 
 def _first_frame(path: Path) -> Any:
@@ -170,8 +197,12 @@ def decode_frames(clip: Clip, frames: Sequence[int] | None = None) -> Frames:
     order = range(clip.num_frames) if frames is None else frames
     missing = [index for index in order if index not in found]
     if missing:
-        raise ClipError("decode_error", clip.clip_id, f"{len(missing)} of {len(order)} frames cannot be decoded (first: {missing[0]})",
-                        "re-encode the video, or remove it from the folder")
+        raise ClipError(
+            "decode_error",
+            clip.clip_id,
+            f"{len(missing)} of {len(order)} frames cannot be decoded (first: {missing[0]})",
+            "re-encode the video, or remove it from the folder",
+        )
     return np.stack([found[index] for index in order])
 
 

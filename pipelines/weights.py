@@ -1,7 +1,8 @@
 """Pretrained files that we call and never ship: where each comes from, how it is found, and its digest.
 
-A file is looked for at an explicit path, in the folder ROTOSCOPE_WEIGHTS, in the Hugging Face cache, and then downloaded
-through huggingface_hub (unless HF_HUB_OFFLINE is set). What was used first is what stays: `weights.lock` holds its digest.
+A file is looked for at an explicit path, in the folder ROTOSCOPE_WEIGHTS, in the Hugging Face cache, and then
+downloaded through huggingface_hub (unless HF_HUB_OFFLINE is set). What was used first is what stays: `weights.lock`
+holds its digest.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ def lock_digest(lock: Path, weight: WeightFile, path: Path) -> None:
         os.replace(partial, lock)
     elif entry["sha256"] != digest:
         raise UserError(
-            f"weights for {weight.role!r}: {path} has sha256 {digest}, but {lock} says {entry['sha256']} was used before; "
-            f"put the old file back, or remove the entry {weight.role!r} from {lock} to go on with the new one"
+            f"weights for {weight.role!r}: {path} has sha256 {digest}, but {lock} says "
+            f"{entry['sha256']} was used before; put the old file back, "
+            f"or remove the entry {weight.role!r} from {lock} to go on with the new one"
         )
 
 
@@ -163,11 +165,13 @@ def _from_hub(weight: WeightFile, *, download: bool) -> Path:
 
 def _missing(weight: WeightFile, cause: str) -> str:
     pattern = f"--include '{weight.file}/*'" if weight.is_folder else weight.file
-    command = (f"curl -L --create-dirs -o \"$ROTOSCOPE_WEIGHTS/{Path(weight.file).name}\" '{weight.source}'" if weight.is_url
-               else f"huggingface-cli download {weight.source} {pattern}")  # fmt: skip
+    command = f"huggingface-cli download {weight.source} {pattern}"
+    if weight.is_url:
+        command = f"curl -L --create-dirs -o \"$ROTOSCOPE_WEIGHTS/{Path(weight.source).name}\" '{weight.source}'"
     note = f" ({weight.note})" if weight.note else ""
     return (
-        f"weights for {weight.role!r} are missing: {weight.file} of {weight.source}, licence: {weight.licence}{note}; {cause}. "
+        f"weights for {weight.role!r} are missing: {weight.file} of {weight.source} "
+        f"(licence: {weight.licence}){note}; {cause}. "
         f"Put it into a folder and `export ROTOSCOPE_WEIGHTS=/that/folder`, or run: {command}"
     )
 

@@ -1,4 +1,4 @@
-"""Every pretrained file, by role. A digest is given only where somebody states it; the others are locked on first use."""
+"""Every pretrained file, by role. Digests only where somebody states them; the others are locked on first use."""
 
 from __future__ import annotations
 
@@ -69,7 +69,12 @@ _ALL = [
     _hub("sd_variations_unet", _VARIATIONS, "unet/", _SD15_LICENCE),
     _hub("motion_module_v2", "guoyww/animatediff", "mm_sd_v15_v2.ckpt", note="a pickle: opened with weights_only=True"),
     _hub("motion_adapter_v2", "guoyww/animatediff-motion-adapter-v1-5-2", "diffusion_pytorch_model.safetensors"),
-    _hub("openpose_controlnet", "lllyasviel/control_v11p_sd15_openpose", "diffusion_pytorch_model.safetensors", "OpenRAIL"),
+    _hub(
+        "openpose_controlnet",
+        "lllyasviel/control_v11p_sd15_openpose",
+        "diffusion_pytorch_model.safetensors",
+        "OpenRAIL",
+    ),
     _hub("svd_unet", _SVD, "unet/", _SVD_LICENCE),
     _hub("svd_vae", _SVD, "vae/", _SVD_LICENCE),
     _hub("svd_image_encoder", _SVD, "image_encoder/", _SVD_LICENCE),
@@ -93,24 +98,58 @@ _ALL = [
     _hub("person_mask", "facebook/sam2.1-hiera-large", "model.safetensors", "Apache-2.0"),
     _url("face_detector", _ANTELOPE, "scrfd_10g_bnkps.onnx", _INSIGHTFACE, non_commercial=True, note=_PACK),
     _url("face_recogniser", _ANTELOPE, "glintr100.onnx", _INSIGHTFACE, non_commercial=True, note=_PACK),
-    _url("face_recogniser_small", "https://raw.githubusercontent.com/foamliu/MobileFaceNet/master/weights/MobileFaceNet.onnx",
-         "mobilefacenet.onnx", "Apache-2.0 (repository)", note="trained on a research-only set of faces; 128-d, another scale than ArcFace R100"),
+    _url(
+        "face_recogniser_small",
+        "https://raw.githubusercontent.com/foamliu/MobileFaceNet/master/weights/MobileFaceNet.onnx",
+        "mobilefacenet.onnx",
+        "Apache-2.0 (repository)",
+        note="trained on a research-only set of faces; 128-d, another scale than ArcFace R100",
+    ),
     _hub("caption", "Salesforce/blip-image-captioning-base", "model.safetensors", "BSD-3-Clause"),
     _hub("clip_large", "openai/clip-vit-large-patch14", "model.safetensors", "MIT"),
     _hub("clip_base", "openai/clip-vit-base-patch32", "model.safetensors", "MIT"),
     # metrics (PROTOCOLS.md 6-9, 18)
-    _url("fid_inception_pytorch_fid", "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-         "pt_inception-2015-12-05-6726825d.pth", "see pytorch-fid", note="sha256 starts with 6726825d"),
-    _url("fid_inception_clean_fid", "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
-         "inception-2015-12-05.pt", "see NVlabs/stylegan2-ada-pytorch", sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"),
-    _url("lpips_vgg16", "https://download.pytorch.org/models/vgg16-397923af.pth", "vgg16-397923af.pth", "BSD-3-Clause (torchvision)",
-         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
-    _hub("i3d_kinetics400", "liruiw/hma", "i3d_pretrained_400.pt", note="a Space: fetch by hand",
-         sha256="55095f049e706479d48e221adcdb145b2b9dc930ba28b081ed72367ffaa32343"),
-    _hub("i3d_torchscript", "flateon/FVD-I3D-torchscript", "i3d_torchscript.pt",
-         sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"),
-    _url("resnet3d_kinetics", "https://github.com/yjh0410/YOWOF/releases/download/yowof-weight/resnet-50-kinetics.pth",
-         "resnet-50-kinetics.pth", "see YOWOF", note="provenance uncertain: the name matches what DisCo's authors used"),
-]  # fmt: skip
+    _url(
+        "fid_inception_pytorch_fid",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "pt_inception-2015-12-05-6726825d.pth",
+        "see pytorch-fid",
+        note="sha256 starts with 6726825d",
+    ),
+    _url(
+        "fid_inception_clean_fid",
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        "inception-2015-12-05.pt",
+        "see NVlabs/stylegan2-ada-pytorch",
+        sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+    ),
+    _url(
+        "lpips_vgg16",
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        "vgg16-397923af.pth",
+        "BSD-3-Clause (torchvision)",
+        sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    ),
+    _hub(
+        "i3d_kinetics400",
+        "liruiw/hma",
+        "i3d_pretrained_400.pt",
+        note="a Space: fetch by hand",
+        sha256="55095f049e706479d48e221adcdb145b2b9dc930ba28b081ed72367ffaa32343",
+    ),
+    _hub(
+        "i3d_torchscript",
+        "flateon/FVD-I3D-torchscript",
+        "i3d_torchscript.pt",
+        sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+    ),
+    _url(
+        "resnet3d_kinetics",
+        "https://github.com/yjh0410/YOWOF/releases/download/yowof-weight/resnet-50-kinetics.pth",
+        "resnet-50-kinetics.pth",
+        "see YOWOF",
+        note="provenance uncertain: the name matches what DisCo's authors used",
+    ),
+]
 
 WEIGHTS: dict[str, WeightFile] = {weight.role: weight for weight in _ALL}

@@ -10,8 +10,18 @@ import numpy.typing as npt
 from eval.frechet import frechet_distance_of_rows
 from eval.metrics.metric import Metric
 
-FID = Metric(id="fid", title="FID", better="down", low=0.0, high=float("inf"), unit="", kind="set", digits=2, tolerance=1e-3,
-             summary="how far the set of generated frames is from the set of true frames")
+FID = Metric(
+    id="fid",
+    title="FID",
+    better="down",
+    low=0.0,
+    high=float("inf"),
+    unit="",
+    kind="set",
+    digits=2,
+    tolerance=1e-3,
+    summary="how far the set of generated frames is from the set of true frames",
+)
 
 
 def fid(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:

@@ -12,8 +12,18 @@ from eval.frechet import frechet_distance_of_rows
 from eval.metrics.metric import Metric
 from pipelines.clip import Frames
 
-FVD = Metric(id="fvd", title="FVD", better="down", low=0.0, high=float("inf"), unit="", kind="set", digits=2, tolerance=1e-3,
-             summary="how far the set of generated video windows is from the set of true ones")
+FVD = Metric(
+    id="fvd",
+    title="FVD",
+    better="down",
+    low=0.0,
+    high=float("inf"),
+    unit="",
+    kind="set",
+    digits=2,
+    tolerance=1e-3,
+    summary="how far the set of generated video windows is from the set of true ones",
+)
 
 
 def fvd(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -25,4 +35,4 @@ def cut_windows(frames: Frames, starts: list[int], length: int) -> Frames:
     """[N, length, H, W, 3] windows of [T, H, W, 3] that begin at `starts`."""
     if starts and (min(starts) < 0 or max(starts) + length > len(frames)):
         raise ValueError(f"windows of {length} frames from {min(starts)} to {max(starts)} do not fit into {len(frames)} frames")
-    return np.stack([frames[start:start + length] for start in starts]) if starts else np.empty((0, length, *frames.shape[1:]), np.uint8)
+    return np.stack([frames[start : start + length] for start in starts]) if starts else np.empty((0, length, *frames.shape[1:]), np.uint8)

@@ -15,19 +15,33 @@ def absolute_sums(prediction: Frames, truth: Frames) -> PerFrame:
     """[T] sum |d| of each frame over H, W, 3 in grey levels; exact (integer arithmetic)."""
     check_pair(prediction, truth)
     # max - min of two uint8 is |d| without leaving uint8.
-    return np.array([int(np.sum(np.maximum(p, t) - np.minimum(p, t), dtype=np.int64)) for p, t in zip(prediction, truth, strict=True)], dtype=np.float64)
+    return np.array(
+        [int(np.sum(np.maximum(p, t) - np.minimum(p, t), dtype=np.int64)) for p, t in zip(prediction, truth, strict=True)],
+        dtype=np.float64,
+    )
 
 
 def l1(prediction: Frames, truth: Frames) -> PerFrame:
     """[T] mean |d| / 255 over H, W, 3 of each frame; uint8 [T, H, W, 3] pairs; 0 (equal) to 1."""
-    return absolute_sums(prediction, truth) / (255 * truth[0].size)
+    return np.asarray(absolute_sums(prediction, truth) / (255 * truth[0].size))
 
 
 def l1_disco(prediction: Frames, truth: Frames) -> PerFrame:
     """[T] mean |d| / (H W) in grey levels: DisCo divides by the pixel count twice, so it scales with 1 / resolution."""
     height, width = truth.shape[1:3]
-    return absolute_sums(prediction, truth) / truth[0].size / (height * width)
+    return np.asarray(absolute_sums(prediction, truth) / truth[0].size / (height * width))
 
 
-L1 = Metric(id="l1", title="L1", better="down", low=0.0, high=1.0, unit="of full scale", kind="paired", digits=4, tolerance=0.0, per_frame=l1,
-            summary="mean absolute difference of the pixels, 0 to 1")
+L1 = Metric(
+    id="l1",
+    title="L1",
+    better="down",
+    low=0.0,
+    high=1.0,
+    unit="of full scale",
+    kind="paired",
+    digits=4,
+    tolerance=0.0,
+    per_frame=l1,
+    summary="mean absolute difference of the pixels, 0 to 1",
+)

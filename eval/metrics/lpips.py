@@ -15,8 +15,18 @@ from pipelines.clip import Frames
 
 Distance = Callable[[Frames, Frames], PerFrame]
 
-LPIPS = Metric(id="lpips", title="LPIPS", better="down", low=0.0, high=float("inf"), unit="", kind="network", digits=4, tolerance=1e-5,
-               summary="distance of the frames as a network sees them; 0 means equal")
+LPIPS = Metric(
+    id="lpips",
+    title="LPIPS",
+    better="down",
+    low=0.0,
+    high=float("inf"),
+    unit="",
+    kind="network",
+    digits=4,
+    tolerance=1e-5,
+    summary="distance of the frames as a network sees them; 0 means equal",
+)
 
 
 def lpips(distance: Distance, prediction: Frames, truth: Frames) -> PerFrame:

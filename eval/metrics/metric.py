@@ -25,15 +25,15 @@ class Metric:
     """
 
     id: str
-    title: str                        # column head
+    title: str  # column head
     better: Literal["down", "up"]
-    low: float                        # the values' range
+    low: float  # the values' range
     high: float
     unit: str
     kind: Literal["paired", "network", "set"]
-    summary: str                      # one plain sentence for the report
-    digits: int                       # decimals shown in tables
-    tolerance: float                  # relative change of a re-computed value that is only rounding; 0 = exact
+    summary: str  # one plain sentence for the report
+    digits: int  # decimals shown in tables
+    tolerance: float  # relative change of a re-computed value that is only rounding; 0 = exact
     per_frame: Callable[[Frames, Frames], PerFrame] | None = None
 
     def __post_init__(self) -> None:

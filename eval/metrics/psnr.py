@@ -32,5 +32,16 @@ def _squared_error(p: Frames, t: Frames) -> int:
     return int(np.sum(difference * difference, dtype=np.int64))
 
 
-PSNR = Metric(id="psnr", title="PSNR", better="up", low=0.0, high=EQUAL_FRAMES_DB, unit="dB", kind="paired", digits=2, tolerance=0.0, per_frame=psnr,
-              summary="peak signal-to-noise ratio, in decibels; 100 means equal")
+PSNR = Metric(
+    id="psnr",
+    title="PSNR",
+    better="up",
+    low=0.0,
+    high=EQUAL_FRAMES_DB,
+    unit="dB",
+    kind="paired",
+    digits=2,
+    tolerance=0.0,
+    per_frame=psnr,
+    summary="peak signal-to-noise ratio, in decibels; 100 means equal",
+)

@@ -30,5 +30,15 @@ def _wrapped_error(p: Frames, t: Frames) -> int:
 
 
 PSNR_OVERFLOW = Metric(
-    id="psnr_overflow", title="PSNR (overflow)", better="up", low=FLOOR_DB, high=EQUAL_FRAMES_DB, unit="dB", kind="paired", digits=2, tolerance=0.0,
-    per_frame=psnr_overflow, summary="the faulty PSNR that older papers print (8-bit overflow); nearly blind to quality, never under 24.17")
+    id="psnr_overflow",
+    title="PSNR (overflow)",
+    better="up",
+    low=FLOOR_DB,
+    high=EQUAL_FRAMES_DB,
+    unit="dB",
+    kind="paired",
+    digits=2,
+    tolerance=0.0,
+    per_frame=psnr_overflow,
+    summary="the faulty PSNR that older papers print (8-bit overflow); nearly blind to quality, never under 24.17",
+)

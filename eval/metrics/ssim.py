@@ -25,7 +25,7 @@ Sums = npt.NDArray[np.int32]
 def gray(frame: npt.NDArray[np.uint8]) -> Gray:
     """[H, W] 8-bit gray of an RGB frame with OpenCV's 15-bit constants, independent of OpenCV's version."""
     r, g, b = (frame[..., channel].astype(np.int32) for channel in range(3))
-    return ((9798 * r + 19235 * g + 3735 * b + 16384) >> 15).astype(np.uint8)
+    return np.asarray((9798 * r + 19235 * g + 3735 * b + 16384) >> 15, dtype=np.uint8)
 
 
 def ssim(prediction: Frames, truth: Frames) -> PerFrame:
@@ -44,15 +44,26 @@ def _box_sums(values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> Sums:
 
 
 def _ssim_gray(x: Gray, y: Gray) -> float:
-    x16, y16 = x.astype(np.uint16), y.astype(np.uint16)                         # 255^2 fits in 16 bits
+    x16, y16 = x.astype(np.uint16), y.astype(np.uint16)  # 255^2 fits in 16 bits
     sx, sy = _box_sums(x), _box_sums(y)
     squares, product = _box_sums(x16 * x16) + _box_sums(y16 * y16), _box_sums(x16 * y16)
-    means, cross = sx * sx + sy * sy, sx * sy                                   # at most 312,250,050: fits in 31 bits
+    means, cross = sx * sx + sy * sy, sx * sy  # at most 312,250,050: fits in 31 bits
     luminance = (2 * cross + _C1 * _N**2) / (means + _C1 * _N**2)
     # Variances times 49 * 48 are integers too: 49 sum(x^2) - (sum x)^2.
     structure = (2 * (_N * product - cross) + _C2 * _N * (_N - 1)) / (_N * squares - means + _C2 * _N * (_N - 1))
     return float(np.mean(luminance * structure))
 
 
-SSIM = Metric(id="ssim", title="SSIM", better="up", low=-1.0, high=1.0, unit="", kind="paired", digits=4, tolerance=0.0, per_frame=ssim,
-              summary="structural similarity of the gray images; 1 means equal")
+SSIM = Metric(
+    id="ssim",
+    title="SSIM",
+    better="up",
+    low=-1.0,
+    high=1.0,
+    unit="",
+    kind="paired",
+    digits=4,
+    tolerance=0.0,
+    per_frame=ssim,
+    summary="structural similarity of the gray images; 1 means equal",
+)

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from pipelines.performers.moves import INDEX, MOVES, POSE, REST, Track
+from pipelines.performers.moves import MOVES
+from pipelines.performers.pose import INDEX, POSE, REST, Track
 
 # A damped spring follows the choreography: limbs lag, settle and overshoot a little, hands more loosely than the trunk.
 _DAMPING = 0.78
@@ -30,7 +31,7 @@ def _targets(rng: np.random.Generator, beat: Track) -> Track:
 
 
 def _follow(targets: Track, fps: Fraction) -> Track:
-    """Second-order response x'' = w^2 (target - x) - 2 d w x', integrated semi-implicitly from rest at the first target."""
+    """Second-order response x'' = w^2 (target - x) - 2 d w x', semi-implicit, from rest at the first target."""
     loose = [name.startswith(("left_", "right_")) for name in POSE]
     w = np.where(loose, _LOOSE_RAD_S, _STIFF_RAD_S)
     step = 1.0 / float(fps) / _SUBSTEPS
@@ -58,7 +59,7 @@ def choreograph(motion: int, frames: int, fps: Fraction) -> tuple[dict[str, Trac
     """(pose name -> [T], blink [T]) of a motion seed. A shorter clip of the same seed is a prefix of a longer one."""
     rng, eyes = np.random.default_rng([motion, 0xDA2CE]), np.random.default_rng([motion, 0xE7E5])
     tempo_hz = rng.uniform(1.35, 1.95)  # 81 to 117 beats a minute
-    energy = rng.uniform(0.8, 1.1)
+    energy, turned = rng.uniform(0.8, 1.1), rng.uniform(-0.25, 0.25)
     seconds = np.arange(frames) / float(fps)
     poses = _follow(_targets(rng, seconds * tempo_hz + rng.uniform(0, 4)), fps)
     rest = np.array([REST[name] for name in POSE])
@@ -66,5 +67,5 @@ def choreograph(motion: int, frames: int, fps: Fraction) -> tuple[dict[str, Trac
     # Breath and idle drift, so that nothing is ever frozen.
     poses[:, INDEX["shrug"]] += 0.003 * np.sin(2 * np.pi * 0.3 * seconds)
     poses[:, INDEX["head_pitch"]] += 0.05 * np.sin(2 * np.pi * tempo_hz * seconds) * energy
-    poses[:, INDEX["yaw"]] += rng.uniform(-0.25, 0.25)
+    poses[:, INDEX["yaw"]] += turned
     return {name: poses[:, i] for name, i in INDEX.items()}, _blinks(eyes, seconds)

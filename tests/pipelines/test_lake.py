@@ -20,8 +20,16 @@ from pipelines.tables import TABLES
 
 
 def _pose(clip: str, frame: int, x: float = 0.0) -> dict[str, object]:
-    return {"dataset": "d", "clip_id": clip, "frame": frame, "extractor": "e", "version": 1, "weights_digest": "",
-            "keypoints": [x] * 266, "scores": [1.0] * 133}
+    return {
+        "dataset": "d",
+        "clip_id": clip,
+        "frame": frame,
+        "extractor": "e",
+        "version": 1,
+        "weights_digest": "",
+        "keypoints": [x] * 266,
+        "scores": [1.0] * 133,
+    }
 
 
 def _log(step: int, loss: float) -> dict[str, object]:
@@ -39,7 +47,10 @@ def test_every_table_has_its_key_first_and_only_types_that_delta_knows() -> None
         assert set(spec.key) <= set(names)
         assert len(set(names)) == len(names)
         for _, kind in spec.columns:
-            assert not any(check(kind) for check in (pa.types.is_unsigned_integer, pa.types.is_float16, pa.types.is_fixed_size_list, pa.types.is_duration))
+            assert not any(
+                check(kind)
+                for check in (pa.types.is_unsigned_integer, pa.types.is_float16, pa.types.is_fixed_size_list, pa.types.is_duration)
+            )
 
 
 def test_rows_come_back_as_written_and_sorted(lake: Lake) -> None:

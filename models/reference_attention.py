@@ -1,0 +1,120 @@
+"""Reference attention (common.md C4): the denoiser's spatial self-attention also looks at a reference image.
+
+The reference UNet (writer) runs once on the clean reference latent. At every spatial self-attention it leaves that
+layer's input N_r in a bank; the denoiser (reader) projects the concatenation of its own and the reference's tokens:
+
+    out = softmax(Q K^T / sqrt(d)) V,   Q = Wq N,   K = Wk [N; N_r],   V = Wv [N; N_r]
+
+Both sides are attention processors set by name, so that no module is patched and layers cannot be mispaired.
+"""
+
+# R = references, B = rows of the denoiser (R * targets * frames), L = tokens, C = channels
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ReferenceBank:
+    """N_r of each layer, [R, L, C], by the name of its processor; and which references are dropped (unconditional rows)."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, Tensor] = {}
+        self.dropped: Tensor | None = None  # [R] bool
+
+    def clear(self) -> None:
+        """Forget everything; call after every forward and backward pass, or the next sample sees this one's reference."""
+        self.tokens.clear()
+        self.dropped = None
+
+    def for_rows(self, name: str, rows: int) -> tuple[Tensor, Tensor | None]:
+        """(tokens [B, L, C], dropped [B] or None): each reference serves B / R consecutive rows. KeyError names a missing layer."""
+        if name not in self.tokens:
+            raise KeyError(f"reference bank holds no layer {name}; it has {sorted(self.tokens)[:3]}…")
+        tokens = self.tokens[name]
+        each, rest = divmod(rows, tokens.shape[0])
+        if rest:
+            raise ValueError(f"{rows} rows cannot share {tokens.shape[0]} references evenly")
+        dropped = None if self.dropped is None else self.dropped.repeat_interleave(each)
+        return tokens.repeat_interleave(each, dim=0), dropped
+
+
+def attend(attn: Any, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Multi-head attention with the layer's own projections; queries [B, L, C], context [B, M, C], mask [B, 1, 1, M] bool."""
+    def heads(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+    out = F.scaled_dot_product_attention(heads(attn.to_q(queries)), heads(attn.to_k(context)), heads(attn.to_v(context)), attn_mask=mask)
+    return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+
+
+class WriteReference:
+    """Plain self-attention that leaves its input in the bank."""
+
+    def __init__(self, bank: ReferenceBank, name: str) -> None:
+        self.bank, self.name = bank, name
+
+    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> Tensor:
+        self.bank.tokens[self.name] = hidden_states
+        return attend(attn, hidden_states, hidden_states)
+
+
+class ReadReference:
+    """Self-attention over own and reference tokens; an empty bank, or a dropped reference, gives plain self-attention."""
+
+    def __init__(self, bank: ReferenceBank, name: str) -> None:
+        self.bank, self.name = bank, name
+
+    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any) -> Tensor:
+        if not self.bank.tokens:
+            return attend(attn, hidden_states, hidden_states)
+        reference, dropped = self.bank.for_rows(self.name, hidden_states.shape[0])
+        context = torch.cat([hidden_states, reference], dim=1)
+        return attend(attn, hidden_states, context, _mask(hidden_states, reference, dropped))
+
+
+def _mask(own: Tensor, reference: Tensor, dropped: Tensor | None) -> Tensor | None:
+    """True where a key may be looked at: own tokens always, reference tokens unless the row's reference is dropped."""
+    if dropped is None or not dropped.any():
+        return None
+    seen_own = torch.ones(own.shape[0], own.shape[1], dtype=torch.bool, device=own.device)
+    seen_reference = (~dropped.to(own.device))[:, None].expand(-1, reference.shape[1])
+    return torch.cat([seen_own, seen_reference], dim=1)[:, None, None]
+
+
+def spatial_sites(unet: Any) -> list[str]:
+    """Names of the spatial self-attention processors (`attn1` outside motion modules), in the network's order."""
+    return [name for name in unet.attn_processors if name.endswith("attn1.processor") and "motion_modules" not in name]
+
+
+def _set(unet: Any, bank: ReferenceBank, processor: type[WriteReference] | type[ReadReference]) -> list[str]:
+    sites = spatial_sites(unet)
+    unet.set_attn_processor({**unet.attn_processors, **{name: processor(bank, name) for name in sites}})
+    return sites
+
+
+def write_reference(unet: Any, bank: ReferenceBank) -> list[str]:
+    """Make `unet` the writer; returns the names of its sites."""
+    return _set(unet, bank, WriteReference)
+
+
+def read_reference(unet: Any, bank: ReferenceBank) -> list[str]:
+    """Make `unet` the reader; returns the names of its sites."""
+    return _set(unet, bank, ReadReference)
+
+
+def freeze_unused_tail(unet: Any) -> list[str]:
+    """Freeze the writer's parameters behind its last bank, which never get a gradient; returns their names."""
+    last_block = spatial_sites(unet)[-1].removesuffix(".attn1.processor")
+    transformer = last_block.rsplit(".transformer_blocks", 1)[0]
+    dead = (f"{last_block}.attn1.", f"{last_block}.norm2.", f"{last_block}.attn2.", f"{last_block}.norm3.", f"{last_block}.ff.", f"{transformer}.proj_out.",
+            "conv_norm_out.", "conv_out.")
+    frozen = [name for name, _ in unet.named_parameters() if name.startswith(dead)]
+    for name, parameter in unet.named_parameters():
+        if name in set(frozen):
+            parameter.requires_grad_(False)
+    return frozen

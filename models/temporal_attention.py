@@ -1,0 +1,33 @@
+"""Temporal layers: AnimateDiff's motion modules inside the denoiser (common.md C5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def with_motion(unet2d: Any, adapter: Any) -> Any:
+    """UNetMotionModel with the weights of `unet2d` and the motion modules of `adapter`."""
+    from diffusers import UNetMotionModel
+
+    return UNetMotionModel.from_unet2d(unet2d, adapter)
+
+
+def zero_motion_output(unet: Any) -> list[str]:
+    """Zero the output projection of every motion module, so that fresh temporal layers change nothing; returns their names.
+
+    MotionAdapter's own random initialisation does not do this. Not for modules that were trained.
+    """
+    names = []
+    for name, module in unet.named_modules():
+        if "motion_modules" in name and name.endswith(".proj_out") and isinstance(module, nn.Linear):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+            names.append(name)
+    return names
+
+
+def motion_parameters(unet: Any) -> dict[str, nn.Parameter]:
+    """Parameters of the temporal layers, by name."""
+    return {name: parameter for name, parameter in unet.named_parameters() if "motion_modules" in name}

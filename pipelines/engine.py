@@ -1,0 +1,247 @@
+"""Ray: actors that load their networks once, a bounded number of clips in flight, a time limit per clip.
+
+The only file that imports ray. RAY_ADDRESS set: that cluster. Unset: a local Ray that ends with the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+
+from pipelines.errors import Code, UserError
+from pipelines.extract_worker import Result, Task, Worker, WorkerSpec, failed
+
+_IN_FLIGHT = 2  # clips per actor: one at work, one waiting
+_LOAD_LIMIT_S = 600.0
+_DEATHS = (ActorDiedError, ActorUnavailableError, RayActorError)
+_LOCAL_TOKEN = secrets.token_hex(32)  # Ray reads a token once per process, so it is drawn once per process
+
+
+class RayEngine:
+    """Runs tasks on Ray actors.
+
+    actors: default one per CPU (or per 1 / num_gpus of a GPU), never more than tasks.
+    num_cpus: of the local Ray, default all.  num_gpus: the fraction of a GPU that one actor takes.
+    temp_dir: where a local Ray keeps sockets and logs.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        *,
+        actors: int | None = None,
+        num_cpus: int | None = None,
+        num_gpus: float = 0.0,
+        temp_dir: Path | None = None,
+    ) -> None:
+        self._actors, self._num_cpus, self._num_gpus, self._temp_dir = actors, num_cpus, num_gpus, temp_dir
+
+    def run(self, worker: WorkerSpec, tasks: Sequence[Task], time_limit_s: float) -> Iterator[Result | None]:
+        """Results as they come, None when a second went by without one. Raises UserError where a worker cannot load."""
+        ours = _connect(self._num_cpus, self._temp_dir)
+        pool = None
+        try:
+            pool = _Pool(worker, deque(tasks), self._size(len(tasks)), self._num_gpus, time_limit_s)
+            while pool.busy:
+                yield from pool.step()
+        finally:
+            if pool is not None:
+                pool.kill()
+            if ours:
+                ray.shutdown()
+
+    def _size(self, tasks: int) -> int:
+        resources = ray.cluster_resources()
+        most = resources.get("GPU", 0) / self._num_gpus if self._num_gpus else resources.get("CPU", 1)
+        if most < 1:
+            raise UserError(
+                f"an actor wants {self._num_gpus} GPU, Ray has {resources.get('GPU', 0):g}; choose the device cpu, or a cluster with GPUs"
+            )
+        return max(1, min(self._actors or int(most), int(most), tasks))
+
+
+def _connect(num_cpus: int | None, temp_dir: Path | None) -> bool:
+    """Connect to Ray; True where we started it or joined it, so that we also leave it."""
+    if ray.is_initialized():
+        return False
+    address = os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if not address:
+        # Ray 2.60 protects a local cluster with a token from the environment, else from a file that it writes into the
+        # home folder. Ours lives in this process and its children only.
+        os.environ.setdefault("RAY_AUTH_TOKEN", _LOCAL_TOKEN)
+        place = {} if temp_dir is None else {"_temp_dir": str(temp_dir)}
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **quiet, **place)
+        return True
+    try:
+        _knock(address)
+        ray.init(address=address, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers ({error}); start it, give its token (RAY_AUTH_TOKEN), or unset RAY_ADDRESS"
+        ) from None
+    _refuse_other_machines(address)
+    return True
+
+
+def _knock(address: str) -> None:
+    """OSError where nothing listens: ray.init itself would wait for minutes. "auto" is left to Ray."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _refuse_other_machines(address: str) -> None:
+    here = ray.util.get_node_ip_address()
+    others = sorted({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]} - {here, "127.0.0.1"})
+    if others:
+        ray.shutdown()
+        raise UserError(
+            f"RAY_ADDRESS={address} has other machines ({', '.join(others)}), but the lake and the videos are local "
+            "folders that they cannot read; unset RAY_ADDRESS to run on this machine"
+        )
+
+
+class _Actor:
+    """Runs in a Ray worker process."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._worker = Worker(spec)
+
+    def load(self) -> None:
+        self._worker.load()
+
+    def run(self, task: Task) -> Result:
+        return self._worker.run(task)
+
+
+@dataclass
+class _Slot:
+    """One actor and its calls in order; the first is at work since `since`. A call without a task is the loading."""
+
+    actor: Any
+    calls: deque[tuple[Any, Task | None]]
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [task for _, task in self.calls if task is not None]
+
+
+class _Pool:
+    """The actors and what they do. We replace actors ourselves (max_restarts=0): Ray's own restart would not know which
+    clip killed the actor, and could not count its tries."""
+
+    _MOST_LOAD_DEATHS = 3
+
+    def __init__(self, spec: WorkerSpec, waiting: deque[Task], size: int, num_gpus: float, time_limit_s: float) -> None:
+        self._spec, self._waiting, self._time_limit_s = spec, waiting, time_limit_s
+        self._actor_class = ray.remote(num_cpus=0 if num_gpus else 1, num_gpus=num_gpus, max_restarts=0, max_task_retries=0)(_Actor)
+        self._retried: set[Task] = set()
+        self._load_deaths = 0
+        self._slots = [self._new_slot() for _ in range(size)]
+
+    @property
+    def busy(self) -> bool:
+        """Something waits or runs."""
+        return bool(self._waiting) or any(slot.tasks for slot in self._slots)
+
+    def step(self) -> Iterator[Result | None]:
+        """Fill the actors, wait up to a second for one of them, enforce the time limit."""
+        self._fill()
+        heads = {slot.calls[0][0]: slot for slot in self._slots if slot.calls}
+        ready, _ = ray.wait(list(heads), num_returns=1, timeout=1.0)
+        for call in ready:
+            yield from self._finish(heads[call])
+        if not ready:
+            yield None
+        for slot in self._slots:
+            yield from self._stop_if_late(slot)
+
+    def kill(self) -> None:
+        """Stop all actors at once."""
+        for slot in self._slots:
+            ray.kill(slot.actor, no_restart=True)
+
+    def _new_slot(self) -> _Slot:
+        actor = self._actor_class.remote(self._spec)
+        return _Slot(actor=actor, calls=deque([(actor.load.remote(), None)]))
+
+    def _fill(self) -> None:
+        for slot in self._slots:
+            while self._waiting and len(slot.calls) < _IN_FLIGHT:
+                task = self._waiting.popleft()
+                slot.calls.append((slot.actor.run.remote(task), task))
+                if len(slot.calls) == 1:
+                    slot.since = time.monotonic()
+
+    def _finish(self, slot: _Slot) -> Iterator[Result]:
+        call, task = slot.calls[0]
+        try:
+            result = ray.get(call)
+        except _DEATHS:
+            yield from self._died(slot, task)
+            return
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        slot.calls.popleft()
+        slot.since = time.monotonic()
+        if task is not None:
+            yield result
+
+    def _died(self, slot: _Slot, task: Task | None) -> Iterator[Result]:
+        """The clip at work gets one more try, then its code; what waited behind it just waits again."""
+        self._replace(slot, again=slot.tasks[1:] if task is not None else slot.tasks)
+        if task is None:
+            self._load_deaths += 1
+            if self._load_deaths >= self._MOST_LOAD_DEATHS:
+                raise UserError(
+                    "Ray workers die while they load the networks, probably for lack of memory; use fewer actors, or engine=serial"
+                )
+        elif task in self._retried:
+            yield self._given_up(
+                task,
+                "worker_died",
+                "the worker process died twice on this clip; look for a broken video or lack of memory",
+            )
+        else:
+            self._retried.add(task)
+            self._waiting.append(task)
+
+    def _stop_if_late(self, slot: _Slot) -> Iterator[Result]:
+        if not slot.calls:
+            return
+        task = slot.calls[0][1]
+        limit = _LOAD_LIMIT_S if task is None else self._time_limit_s
+        if time.monotonic() - slot.since < limit:
+            return
+        if task is None:
+            raise UserError(
+                f"a Ray worker did not load its networks in {limit:g} s; check RAY_ADDRESS and the weights, or use engine=serial"
+            )
+        self._replace(slot, again=slot.tasks[1:])
+        yield self._given_up(task, "timeout", f"not finished in {limit:g} s; raise the time limit, or cut the clip")
+
+    def _given_up(self, task: Task, code: Code, reason: str) -> Result:
+        return failed(self._spec, task, code, reason)
+
+    def _replace(self, slot: _Slot, again: Sequence[Task]) -> None:
+        """Kill the actor and start another one; `again` goes back to the head of the queue."""
+        ray.kill(slot.actor, no_restart=True)
+        self._waiting.extendleft(reversed(again))
+        fresh = self._new_slot()
+        slot.actor, slot.calls, slot.since = fresh.actor, fresh.calls, fresh.since

@@ -1,0 +1,88 @@
+"""The performers' own annotations as an extractor: for measuring other extractors, never for scoring methods.
+
+It reads what pipelines.performers wrote beside the video. There is no network, so the weights digest is empty.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.clip import Clip, Frames
+from pipelines.errors import ClipError
+from pipelines.extractors.face_embedding import similarity_warp
+from pipelines.extractors.hands import hands_of
+from pipelines.masks import encode_rle, pack_array
+from pipelines.performers.truth import Truth as Annotations
+from pipelines.performers.truth import truth_path
+
+Row = dict[str, Any]
+
+_REMEDY = "write the data set again with pipelines.performers.write_dataset, or choose another extractor"
+
+
+class Truth:
+    """Poses, body masks, faces, hands and IUV as they were drawn."""
+
+    name = "truth"
+    version = 1
+    tables = ("poses", "body_masks", "faces", "hands", "densepose")
+
+    def weights_digest(self) -> str:
+        """Empty: no network takes part."""
+        return ""
+
+    def load(self, device: str) -> Callable[[Clip, Frames], dict[str, list[Row]]]:
+        """From a clip and its frames to rows; raises ClipError missing_truth. `device` is not used."""
+        return _extract
+
+
+def _annotations(clip: Clip, frames: Frames) -> tuple[Annotations, slice]:
+    """The truth of the whole video and the clip's range in it."""
+    path = truth_path(Path(clip.uri))
+    try:
+        truth = Annotations.load(path)
+    except FileNotFoundError:
+        raise ClipError("missing_truth", clip.clip_id, f"{path.name} is not beside the video", _REMEDY) from None
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ClipError("missing_truth", clip.clip_id, f"{path.name} cannot be read ({error})", _REMEDY) from None
+    if truth.frames < clip.end_frame or truth.mask.shape[1:] != frames.shape[1:3]:
+        held = f"{truth.frames} frames of {truth.mask.shape[2]}x{truth.mask.shape[1]} px"
+        cause = f"{path.name} holds {held}, the clip needs {clip.end_frame} of {frames.shape[2]}x{frames.shape[1]}"
+        raise ClipError("missing_truth", clip.clip_id, cause, _REMEDY)
+    return truth, slice(clip.start_frame, clip.end_frame)
+
+
+def _extract(clip: Clip, frames: Frames) -> dict[str, list[Row]]:
+    truth, part = _annotations(clip, frames)
+    _, height, width, _ = frames.shape
+    keypoints, scores = truth.keypoints[part], truth.scores[part]
+    return {
+        "poses": [{"keypoints": k.ravel().tolist(), "scores": s.tolist()} for k, s in zip(keypoints, scores, strict=True)],
+        "body_masks": [_mask_row(mask) for mask in truth.mask[part]],
+        "faces": [_face_row(box, five) for box, five in zip(truth.face_box[part], truth.face_points[part], strict=True)],
+        "hands": hands_of(frames, keypoints, scores, width, height),
+        "densepose": [_iuv_row(iuv) for iuv in truth.iuv[part]],
+    }
+
+
+def _mask_row(mask: npt.NDArray[np.bool_]) -> Row:
+    soft, shape, dtype = pack_array(mask.astype(np.uint8) * np.uint8(255))
+    return {"rle": encode_rle(mask), "height": mask.shape[0], "width": mask.shape[1], "area_px": int(mask.sum()),
+            "soft": soft, "soft_shape": shape, "soft_dtype": dtype}  # fmt: skip
+
+
+def _face_row(box: npt.NDArray[np.float32], points: npt.NDArray[np.float32]) -> Row:
+    return {"boxes": box.tolist(), "box_scores": [1.0], "points": points.ravel().tolist(), "subject": 0,
+            "warp": similarity_warp(points).ravel().tolist(),
+            "embedding": None, "embedding_norm": None, "embedding_reason": "no recogniser"}  # fmt: skip
+
+
+def _iuv_row(iuv: npt.NDArray[np.uint8]) -> Row:
+    packed, shape, dtype = pack_array(iuv)
+    return {"iuv": packed, "shape": shape, "dtype": dtype}

@@ -1,0 +1,83 @@
+"""Which data sets this lake knows, and where each one's videos come from: one small JSON file per data set.
+
+A data set is registered once (by `rotoscope run --folder DIR` or `rotoscope demo`); from then on its name is enough to
+materialize it again, from a click as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pipelines.errors import UserError
+from pipelines.lake import Lake
+from pipelines.sources.folder import scan_folder
+
+Kind = Literal["folder", "performers"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """One data set: its source, the extractors to run, the one whose rows feed training, and the source's own options."""
+
+    name: str
+    kind: Kind
+    folder: str | None = None  # of kind "folder": an absolute path
+    extractors: tuple[str, ...] = ("truth",)
+    training_extractor: str = "truth"  # whose poses train and drive
+    failed_share_limit: float = 0.2  # above it, the checks of a data set fail (on a user's folder they warn)
+    training_clips: tuple[str, ...] = ()  # only these train and are animated; empty = all of the split
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise UserError(f"data set {self.name}: no source {self.kind!r}; there are: {', '.join(get_args(Kind))}")
+        if self.kind == "folder" and not self.folder:
+            raise UserError(f"data set {self.name}: a folder source needs its folder")
+
+
+def _path(lake: Lake, name: str) -> Path:
+    return lake.root / "datasets" / f"{name}.json"
+
+
+def register(lake: Lake, dataset: Dataset) -> Dataset:
+    """Write (or replace) a data set's file."""
+    path = _path(lake, dataset.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(asdict(dataset), indent=1, sort_keys=True))
+    os.replace(partial, path)
+    return dataset
+
+
+def registered(lake: Lake) -> list[str]:
+    """Names of the data sets of this lake."""
+    return sorted(path.stem for path in (lake.root / "datasets").glob("*.json"))
+
+
+def load(lake: Lake, name: str) -> Dataset:
+    """One data set by name; UserError lists what there is."""
+    path = _path(lake, name)
+    if not path.is_file():
+        known = ", ".join(registered(lake)) or "none yet"
+        raise UserError(
+            f"no data set {name!r} in {lake.root} (there are: {known}); make it with `rotoscope run --folder DIR` or `rotoscope demo`"
+        )
+    raw = json.loads(path.read_text())
+    for name_of_tuple in ("extractors", "training_clips"):
+        raw[name_of_tuple] = tuple(raw[name_of_tuple])
+    return Dataset(**raw)
+
+
+def scan(lake: Lake, dataset: Dataset, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Rows of `videos` for the data set, made or found by its source."""
+    if dataset.kind == "performers":
+        from pipelines.sources.performers import scan_performers
+
+        return scan_performers(lake, dataset.name, dataset.options, progress)
+    return scan_folder(lake, Path(dataset.folder or ""), dataset.name, progress)

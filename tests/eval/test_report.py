@@ -1,0 +1,170 @@
+"""The report: self-contained, escaped, and true to the numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eval.benchmark import benchmark
+from eval.chart import loss_curve
+from eval.report import write_report
+from eval.score import score
+from eval.table import benchmark_table
+from pipelines.errors import UserError
+
+GROUP = {"protocol": "demo_standin", "dataset": "performers_test", "split": "test"}
+EVIL = "<script>alert(1)</script>|x"
+
+
+def _train(tiny: Any) -> None:
+    for parent, stage, checkpoint in (("", "stage_1", "aaa1"), ("aaa1", "stage_2", "bbb2")):
+        tiny.lake.write(
+            "checkpoints",
+            [
+                {
+                    "checkpoint_id": checkpoint,
+                    "method": "soft",
+                    "variant": "tiny",
+                    "stage": stage,
+                    "seed": 0,
+                    "parent": parent,
+                    "digest": "d" * 64,
+                    "steps": 300,
+                    "seconds": 42.0,
+                    "parameters": 1234567,
+                    "code_version": "c" * 40,
+                }
+            ],
+        )
+        generator = np.random.default_rng(1)
+        tiny.lake.write(
+            "training_log",
+            [
+                {
+                    "checkpoint_id": checkpoint,
+                    "step": step,
+                    "loss": 0.2 + 0.8 * np.exp(-step / 60) + 0.1 * generator.random(),
+                    "probe_loss": 0.2 + 0.8 * np.exp(-step / 60) if step % 50 == 0 else None,
+                }
+                for step in range(300)
+            ],
+        )
+
+
+@pytest.fixture
+def reported(scored: Any, tmp_path: Path) -> tuple[Any, str, str]:
+    """(lake, HTML, Markdown) with a method whose sampler tries to inject markup."""
+    tiny, _ = scored
+    _train(tiny)
+    evil = tiny.add_method("soft", lambda truth: truth, variant=EVIL, checkpoint_id="bbb2", sampler=EVIL, seed=1)
+    score(tiny.lake, **GROUP, prediction_id=evil)
+    benchmark(tiny.lake, **GROUP)
+    path = write_report(tiny.lake, **GROUP, path=tmp_path / "out" / "report.html", ran=[{"step": "score", "result": EVIL}])
+    return tiny, path.read_text(encoding="utf-8"), path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_the_page_asks_for_nothing_outside(reported: Any) -> None:
+    _, html, markdown = reported
+    assert not re.findall(r"https?:|//[a-z]+\.|@import|url\((?!#)", re.sub(r"data:[a-z/0-9]+;base64,[A-Za-z0-9+/=]+", "", html))
+    assert all(source.startswith("data:") for source in re.findall(r'\ssrc="([^"]*)"', html))
+    assert "http" not in markdown
+
+
+def test_text_from_outside_is_escaped(reported: Any) -> None:
+    _, html, markdown = reported
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert" in html
+    assert "<script>" not in markdown
+    assert all(line.count(" |") < 12 for line in markdown.splitlines())
+
+
+def test_the_page_shows_every_method_clip_and_stage(reported: Any) -> None:
+    tiny, html, markdown = reported
+    assert html.count('<section class="strip"') == len(tiny.clip_ids)
+    assert html.count("data:video/mp4;base64,") == len(tiny.clip_ids) * (1 + 3 + 1)  # pose, three methods, truth
+    assert html.count("data:image/png;base64,") == len(tiny.clip_ids)
+    assert html.count("<svg") == 2
+    assert "beats copying the reference frame on" in html
+    assert "stand-in" in html
+    for title in ("Copy of the reference", "FVD", "PSNR (overflow)"):
+        assert title in html
+        assert title in markdown
+
+
+def test_best_values_are_marked_in_the_right_direction(scored: Any) -> None:
+    tiny, ids = scored
+    table = benchmark_table(benchmark(tiny.lake, **GROUP).to_pylist())
+    soft = next(line for line in table.lines if line.prediction_id == ids["soft"])
+    best = {metric.id: cell.best for metric, cell in zip(table.columns, soft.cells, strict=True)}
+    assert best["l1"]
+    assert best["psnr"]
+    assert best["fvd"]
+
+
+def test_a_method_that_missed_clips_is_not_best(scored: Any) -> None:
+    tiny, ids = scored
+    rows = benchmark(tiny.lake, **GROUP).to_pylist()
+    fewer = [{**row, "clips": 1} if row["prediction_id"] == ids["soft"] else row for row in rows]
+    soft = next(line for line in benchmark_table(fewer).lines if line.prediction_id == ids["soft"])
+    assert not any(cell.best for cell in soft.cells)
+
+
+def test_the_verdict_follows_the_numbers(scored: Any) -> None:
+    tiny, ids = scored
+    rows = benchmark(tiny.lake, **GROUP).to_pylist()
+    worst = [{**row, "value": 1e6 if row["better"] == "down" else -1e6} if row["prediction_id"] == ids["soft"] else row for row in rows]
+    assert "does not beat copying the reference frame on any metric" in benchmark_table(worst).verdicts[0]
+    alone = [row for row in rows if row["prediction_id"] == ids["soft"]]
+    assert "cannot be said" in benchmark_table(alone).verdicts[0]
+
+
+def test_two_protocols_never_share_a_table(scored: Any) -> None:
+    tiny, _ = scored
+    rows = benchmark(tiny.lake, **GROUP).to_pylist()
+    for column in ("protocol", "dataset", "split"):
+        with pytest.raises(UserError, match="one protocol"):
+            benchmark_table([*rows, {**rows[0], column: "other"}])
+    with pytest.raises(UserError, match="one protocol"):
+        benchmark_table([])
+
+
+def test_real_people_are_shown_only_when_asked(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny = make_lake(clips=1, frames=4, dataset="family_videos")
+    group = {**GROUP, "dataset": "family_videos"}
+    score(tiny.lake, **group, prediction_id=tiny.add_method("a", lambda truth: truth))
+    benchmark(tiny.lake, **group)
+    hidden = write_report(tiny.lake, **group, path=tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "data:video" not in hidden
+    assert "data:image" not in hidden
+    assert "--include-media" in hidden
+    assert "data:video" in write_report(tiny.lake, **group, path=tmp_path / "b.html", include_media=True).read_text(encoding="utf-8")
+
+
+def test_a_failed_clip_is_named_in_the_page(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny = make_lake(clips=2, frames=4)
+    prediction_id = tiny.add_method("a", lambda truth: truth)
+    tiny.lake.path(tiny.lake.rows("predictions")[0]["uri"]).unlink()
+    score(tiny.lake, **GROUP, prediction_id=prediction_id)
+    benchmark(tiny.lake, **GROUP)
+    html = write_report(tiny.lake, **GROUP, path=tmp_path / "a.html").read_text(encoding="utf-8")
+    assert 'class="absent"' in html
+    assert "1 of 2 clips missing" in html
+
+
+def test_a_report_needs_a_benchmark(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="python -m eval benchmark"):
+        write_report(make_lake(clips=1, frames=2).lake, **GROUP, path=tmp_path / "a.html")
+
+
+def test_a_loss_curve_follows_the_page() -> None:
+    svg = loss_curve([{"step": step, "loss": 1 / (step + 1), "probe_loss": None} for step in range(40)])
+    assert svg.startswith("<svg")
+    assert "currentColor" in svg
+    assert "http" not in svg
+    with pytest.raises(ValueError, match="no row"):
+        loss_curve([{"step": 0, "loss": None, "probe_loss": None}])
