@@ -87,8 +87,10 @@ def _mask(own: Tensor, reference: Tensor, dropped: Tensor | None) -> Tensor | No
 
 
 def spatial_sites(unet: Any) -> list[str]:
-    """Names of the spatial self-attention processors (`attn1` outside motion modules), in the network's order."""
-    return [name for name in unet.attn_processors if name.endswith("attn1.processor") and "motion_modules" not in name]
+    """Names of the spatial self-attention processors (`attn1` outside motion modules), in the order in which they run."""
+    sites = [name for name in unet.attn_processors if name.endswith("attn1.processor") and "motion_modules" not in name]
+    order = ("down_blocks", "mid_block", "up_blocks")  # diffusers registers the middle block last
+    return sorted(sites, key=lambda name: order.index(name.split(".")[0]))
 
 
 def _set(unet: Any, bank: ReferenceBank, processor: type[WriteReference] | type[ReadReference]) -> list[str]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipelines.clip import Clip
 from pipelines.errors import UserError
-from pipelines.extract_progress import Progress
+from pipelines.progress import Progress
 from pipelines.extract_worker import Engine, Extractor, Result, Rows, SerialEngine, Task, WorkerSpec, from_ipc
 from pipelines.lake import Lake
 from pipelines.weights import locked_by

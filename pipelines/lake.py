@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,7 +24,7 @@ from pipelines.clip import Clip
 from pipelines.errors import UserError
 from pipelines.tables import TABLES, TableSpec
 
-Rows = pa.Table | Sequence[Mapping[str, Any]]
+Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 
 _APPLICATION = "rotoscope"  # two commits of the same application transaction conflict, so writers never interleave
 _RETRIES = 20

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipelines.clip import Frames
 from pipelines.errors import UserError
-from pipelines.extractors.standin import TINY, convolutions, load_strictly
+from pipelines.extractors.standin import TINY, convolutions, load_strictly, one_thread
 from pipelines.weights import digest_of, find_weights
 
 if TYPE_CHECKING:
@@ -97,7 +97,12 @@ class StandinLpips:
     def load(self, device: str, value_range: tuple[float, float]) -> PairDistance:
         """Open the shipped weights strictly."""
         network = load_strictly(self.build(), self.path).to(device)
-        return _in_batches(lambda x, y: perceptual_distance(_levels(network, x), _levels(network, y)), value_range, device)
+
+        def distance(x: Tensor, y: Tensor) -> Tensor:
+            with one_thread():
+                return perceptual_distance(_levels(network, x), _levels(network, y))
+
+        return _in_batches(distance, value_range, device)
 
 
 def _levels(network: nn.Sequential, x: Tensor) -> list[Tensor]:

@@ -24,7 +24,7 @@ def scan_performers(
     videos = write_dataset(
         lake.root / "videos" / name,
         name=name,
-        identities=[*range(chosen["train_identities"]), *test],
+        identities=range(chosen["train_identities"]),
         test_identities=list(test),
         clips_per_identity=chosen["clips_per_identity"],
         frames=chosen["frames"],

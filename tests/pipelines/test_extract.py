@@ -14,7 +14,7 @@ import pytest
 from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError, UserError
 from pipelines.extract import Extractor, Rows, _Commits, engine_named, extract
-from pipelines.extract_progress import Progress
+from pipelines.progress import Progress
 from pipelines.extract_worker import Result, Task
 from pipelines.lake import Lake, digest_rows
 from pipelines.video import encode_video
@@ -250,7 +250,7 @@ def test_an_unknown_engine_lists_the_engines() -> None:
 
 def test_progress_says_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = [100.0]
-    monkeypatch.setattr("pipelines.extract_progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipelines.progress.time.monotonic", lambda: now[0])
     progress = Progress(40, "clips", "extract")
     now[0] = 109.0
     progress.update(9)

@@ -70,7 +70,7 @@ def test_face_indices_are_mirror_images_of_each_other() -> None:
 def _mesh(yaw_deg: float) -> np.ndarray:
     """A mesh whose eyes, forehead and chin have frontal proportions, turned about the vertical axis."""
     mesh = np.zeros((468, 2), np.float32)
-    half = 43 / 2 * np.cos(np.deg2rad(yaw_deg))
+    half = 37 / 2 * np.cos(np.deg2rad(yaw_deg))
     mesh[_IBUG[36:42]], mesh[_IBUG[42:48]] = (100 - half, 40), (100 + half, 40)
     mesh[10], mesh[152] = (100, 0), (100, 100)
     return mesh

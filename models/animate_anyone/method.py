@@ -1,0 +1,62 @@
+"""The method protocol for AnimateAnyone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models.animate_anyone.config import VARIANTS, AnimateAnyoneConfig
+from models.animate_anyone.network import AnimateAnyone, load_network
+from models.animate_anyone.sampling import animate
+from models.animate_anyone.stages import STAGES, train_stage
+from models.autoencoders import autoencoder_folder
+from models.clip_dataset import Points, TrainingClip
+from models.latents import LatentCodec
+from models.methods import check_variant
+from models.training_loop import StepRecord
+from pipelines.clip import Frames
+from pipelines.errors import UserError
+
+
+class AnimateAnyoneAnimator:
+    """A trained network that makes clips."""
+
+    def __init__(self, config: AnimateAnyoneConfig, network: AnimateAnyone, codec: LatentCodec) -> None:
+        self.config, self.network, self.codec = config, network.eval(), codec
+        self.size: tuple[int, int] | None = config.size
+        self.sampler: Mapping[str, Any] = asdict(config.sampling)
+
+    def __call__(self, reference: Frames, reference_pose: tuple[Points, Points], driving: tuple[Points, Points], seed: int) -> Frames:
+        return animate(self.network, self.codec, reference=reference, reference_pose=reference_pose, driving=driving, seed=seed, config=self.config)
+
+
+class AnimateAnyoneMethod:
+    """Two stages; variants in config.py."""
+
+    stages: tuple[str, ...] = STAGES
+    variants: Mapping[str, Any] = VARIANTS
+    default_variant = "demo"
+
+    def _config(self, variant: str) -> AnimateAnyoneConfig:
+        check_variant("animate_anyone", VARIANTS, variant)
+        return VARIANTS[variant]
+
+    def config(self, variant: str) -> dict[str, Any]:
+        """All settings of a variant."""
+        return self._config(variant).as_dict()
+
+    def train(self, stage: str, *, variant: str, clips: Sequence[TrainingClip], parent: Path | None, out: Path, seed: int, identity: dict[str, str],
+              on_record: Callable[[StepRecord], None] | None = None) -> list[StepRecord]:
+        """Train one stage; see stages.train_stage."""
+        config = self._config(variant)
+        codec = LatentCodec.load(autoencoder_folder(config.autoencoder))
+        return train_stage(stage, clips=clips, config=config, codec=codec, parent=parent, out=out, seed=seed, identity=identity, on_record=on_record)
+
+    def load(self, variant: str, checkpoint: Path | None) -> AnimateAnyoneAnimator:
+        """The network of a checkpoint. Raises UserError without one."""
+        if checkpoint is None:
+            raise UserError("animate_anyone needs a checkpoint; train stage_1 and stage_2 first")
+        config = self._config(variant)
+        return AnimateAnyoneAnimator(config, load_network(config, checkpoint), LatentCodec.load(autoencoder_folder(config.autoencoder)))

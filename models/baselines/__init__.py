@@ -1,0 +1,1 @@
+"""Baselines that the papers built themselves, and the floor."""

@@ -1,0 +1,47 @@
+"""The floor: every generated frame is the reference frame. A method that does not beat it has learnt nothing of motion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from models.clip_dataset import Points
+from models.training_loop import StepRecord
+from pipelines.clip import Frames
+from pipelines.errors import UserError
+
+
+def copy_reference(reference: Frames, frames: int) -> Frames:
+    """[H, W, 3] -> [T, H, W, 3] copies."""
+    return np.repeat(reference[None], frames, axis=0)
+
+
+class _CopyReference:
+    size = None
+    sampler: ClassVar[Mapping[str, Any]] = {}
+
+    def __call__(self, reference: Frames, reference_pose: tuple[Points, Points], driving: tuple[Points, Points], seed: int) -> Frames:
+        return copy_reference(reference, len(driving[0]))
+
+
+class CopyReferenceMethod:
+    """The method protocol for `copy_reference`: nothing to train, one variant."""
+
+    stages: tuple[str, ...] = ()
+    variants: ClassVar[Mapping[str, Any]] = {"default": {}}
+    default_variant = "default"
+
+    def config(self, variant: str) -> dict[str, Any]:
+        """No settings."""
+        return {}
+
+    def train(self, stage: str, **_: Any) -> list[StepRecord]:
+        """Raises UserError: there is nothing to train."""
+        raise UserError(f"copy_reference has no stage {stage!r}: it has nothing to train")
+
+    def load(self, variant: str, checkpoint: Path | None) -> _CopyReference:
+        """The copier."""
+        return _CopyReference()

@@ -1,0 +1,142 @@
+"""Reference attention: what the bank may change, and what it may not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.animate_anyone.config import AnimateAnyoneConfig, NetworkConfig
+from models.animate_anyone.network import make_motion, make_unet
+from models.reference_attention import ReferenceBank, freeze_unused_tail, read_reference, spatial_sites, write_reference
+from models.temporal_attention import with_motion
+
+
+@pytest.fixture
+def pair(tiny: AnimateAnyoneConfig) -> tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]:
+    writer, reader, bank = make_unet(tiny.network).eval(), make_unet(tiny.network).eval(), ReferenceBank()
+    assert write_reference(writer, bank) == read_reference(reader, bank)
+    return writer, reader, bank
+
+
+def _inputs(rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.randn(rows, 16, 8, 8), torch.full((rows,), 500), torch.randn(rows, 1, 16)
+
+
+def _run(unet: torch.nn.Module, latents: Tensor, times: Tensor, tokens: Tensor) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = unet(latents, times, encoder_hidden_states=tokens).sample
+    return out
+
+
+def test_an_empty_bank_is_plain_attention(tiny: AnimateAnyoneConfig) -> None:
+    plain, reader = make_unet(tiny.network).eval(), make_unet(tiny.network).eval()
+    reader.load_state_dict(plain.state_dict())
+    read_reference(reader, ReferenceBank())
+    inputs = _inputs(2)
+    torch.testing.assert_close(_run(reader, *inputs), _run(plain, *inputs), rtol=0, atol=1e-6)
+
+
+def test_writing_changes_nothing_in_the_writer(tiny: AnimateAnyoneConfig) -> None:
+    plain, writer = make_unet(tiny.network).eval(), make_unet(tiny.network).eval()
+    writer.load_state_dict(plain.state_dict())
+    bank = ReferenceBank()
+    sites = write_reference(writer, bank)
+    inputs = _inputs(2)
+    torch.testing.assert_close(_run(writer, *inputs), _run(plain, *inputs), rtol=0, atol=1e-6)
+    assert sorted(bank.tokens) == sorted(sites)
+
+
+def test_attention_over_the_bank_is_attention_over_images_side_by_side(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    """The paper's wording: concatenate along w, attend to oneself, keep the first half."""
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    _, reader, bank = pair
+    name = spatial_sites(reader)[0]
+    layer = reader.get_submodule(name.removesuffix(".processor"))
+    own, reference = torch.randn(2, 64, 16), torch.randn(2, 64, 16)
+    bank.tokens[name] = reference
+    with torch.no_grad():
+        both = AttnProcessor2_0()(layer, torch.cat([own, reference], dim=1))
+        torch.testing.assert_close(layer.processor(layer, own), both[:, :64], rtol=0, atol=1e-6)
+
+
+def test_only_rows_that_keep_their_reference_change(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    writer, reader, bank = pair
+    latents, times, tokens = _inputs(4)
+    without = _run(reader, latents, times, tokens)
+    references = _inputs(2)
+    _run(writer, *references)
+    with_all = _run(reader, latents, times, tokens)
+    bank.dropped = torch.tensor([True, False])
+    mixed = _run(reader, latents, times, tokens)
+    torch.testing.assert_close(mixed[:2], without[:2], rtol=0, atol=1e-5)  # rows 0 and 1 belong to reference 0
+    torch.testing.assert_close(mixed[2:], with_all[2:], rtol=0, atol=1e-5)
+    assert (with_all - without).abs().amax(dim=(1, 2, 3)).min() > 1e-3
+
+
+def test_every_reference_serves_its_own_rows(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    writer, reader, _ = pair
+    latents, times, tokens = _inputs(4)
+    references = _inputs(2)
+    _run(writer, *references)
+    together = _run(reader, latents, times, tokens)
+    _run(writer, *(part[1:] for part in references))
+    alone = _run(reader, latents[2:], times[2:], tokens[2:])
+    torch.testing.assert_close(together[2:], alone, rtol=0, atol=1e-5)
+
+
+def test_a_cleared_bank_is_forgotten(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    writer, reader, bank = pair
+    inputs = _inputs(2)
+    before = _run(reader, *inputs)
+    _run(writer, *_inputs(2))
+    bank.dropped = torch.tensor([False, False])
+    bank.clear()
+    assert bank.dropped is None
+    assert torch.equal(_run(reader, *inputs), before)
+
+
+def test_a_bank_that_does_not_fit_is_an_error(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    writer, reader, bank = pair
+    _run(writer, *_inputs(2))
+    with pytest.raises(ValueError, match="3 rows cannot share 2 references"):
+        _run(reader, *_inputs(3))
+    del bank.tokens[spatial_sites(reader)[0]]
+    with pytest.raises(KeyError, match="holds no layer"):
+        _run(reader, *_inputs(2))
+
+
+def test_motion_modules_are_not_sites(tiny: AnimateAnyoneConfig) -> None:
+    flat = make_unet(tiny.network)
+    moving = with_motion(flat, make_motion(tiny.network))
+    assert spatial_sites(moving) == spatial_sites(flat)
+    assert any("motion_modules" in name and "attn1" in name for name in moving.attn_processors)
+    untouched = [processor for name, processor in moving.attn_processors.items() if "motion_modules" in name]
+    read_reference(moving, ReferenceBank())
+    after = [processor for name, processor in moving.attn_processors.items() if "motion_modules" in name]
+    assert [id(p) for p in after] == [id(p) for p in untouched]
+
+
+def test_the_frozen_tail_is_exactly_what_gets_no_gradient(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    writer, reader, _ = pair
+    writer(_inputs(2)[0], torch.zeros(2), encoder_hidden_states=torch.randn(2, 1, 16))
+    latents, times, tokens = _inputs(2)
+    reader(latents, times, encoder_hidden_states=tokens).sample.square().mean().backward()
+    silent = {name for name, p in writer.named_parameters() if p.grad is None}
+    assert silent == set(freeze_unused_tail(writer))
+    assert {name for name, p in writer.named_parameters() if not p.requires_grad} == silent
+
+
+def test_paper_size_has_the_structure_of_stable_diffusion() -> None:
+    """Counts of common.md C2 and C4, on tensors without storage."""
+    config = NetworkConfig()
+    with torch.device("meta"):
+        unet, motion = make_unet(config), make_motion(config)
+        moving = with_motion(unet, motion)
+    widths = [unet.get_submodule(name.removesuffix(".processor")).to_q.in_features for name in spatial_sites(unet)]
+    assert sum(p.numel() for p in unet.parameters()) == 859_520_964
+    assert sum(p.numel() for p in motion.parameters()) == pytest.approx(453.2e6, abs=0.1e6)
+    assert widths == [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3  # as they run
+    assert spatial_sites(moving) == spatial_sites(unet)
+    assert sum(name.endswith("proj_out") and "motion_modules" in name for name, _ in moving.named_modules()) == 21
