@@ -72,3 +72,14 @@ def _inline(svg: str) -> str:
     body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body).replace("xlink:href", "href")
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1), count=1)
     return body.replace(_INK, "currentColor")
+
+
+def loss_curve_png(log: Sequence[Mapping[str, Any]]) -> bytes:
+    """The same as a PNG, for pages that take no SVG."""
+    rows = sorted((row for row in log if row["loss"] is not None), key=lambda row: row["step"])
+    with rc_context({**_STYLE, "text.color": "#333333", "axes.labelcolor": "#333333", "xtick.color": "#333333", "ytick.color": "#333333"}):
+        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+        _draw(figure.add_subplot(), rows)
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=110, facecolor="white")
+    return image.getvalue()

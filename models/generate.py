@@ -10,7 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from models.clip_dataset import Points, centre_box, fit_frames, fit_points
-from models.methods import Animator, ModelKey, method_named
+from models.methods import Animator, method_named
+from models.model_key import ModelKey
 from models.train import current_checkpoint
 from models.training_rows import TEST_SPLITS, clips_of_splits, load_poses
 from pipelines.clip import Clip, Frames

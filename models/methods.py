@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,27 +10,6 @@ from models.clip_dataset import Points, TrainingClip
 from models.training_loop import StepRecord
 from pipelines.clip import Frames
 from pipelines.errors import UserError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelKey:
-    """Which model: method, variant and seed; written method:variant:seed."""
-
-    method: str
-    variant: str
-    seed: int
-
-    @classmethod
-    def parse(cls, text: str) -> ModelKey:
-        """From `animate_anyone:demo:0`; the variant and seed may be left out. Raises UserError."""
-        method, _, rest = text.partition(":")
-        variant, _, seed = rest.partition(":")
-        if seed and not seed.isdigit():
-            raise UserError(f"model {text!r}: the seed must be a number; write method:variant:seed, as in animate_anyone:demo:0")
-        return cls(method=method, variant=variant or method_named(method).default_variant, seed=int(seed or 0))
-
-    def __str__(self) -> str:
-        return f"{self.method}:{self.variant}:{self.seed}"
 
 
 class Animator(Protocol):

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow.compute as pc
 
 from models.checkpoint import read_manifest, verify
-from models.methods import Method, ModelKey, method_named
+from models.methods import Method, method_named
+from models.model_key import ModelKey
 from models.training_loop import StepRecord, loss_fall
 from models.training_rows import load_training_clips
 from pipelines.code_version import code_version

@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -153,12 +153,22 @@ def settle_folder(folder: Path) -> None:
         old.rename(folder)
 
 
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Losses near zero produce denormals, which slow a CPU many times. Only inside: the arithmetic of whatever runs next keeps them."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@flushed_denormals()
 def train(
     parameters: Mapping[str, nn.Parameter], loss_at: LossAt, config: LoopConfig, *, seed: int, state_folder: Path, label: str,
     probe: Callable[[], Tensor], picture: Callable[[int], None] | None = None, on_record: Callable[[StepRecord], None] | None = None,
 ) -> list[StepRecord]:
     """Run (or continue) `config.steps` steps and leave the averaged weights in the network; returns the whole log."""
-    torch.set_flush_denormal(True)  # losses near zero produce denormals, which slow a CPU many times
     state = TrainingState(parameters, config)
     state.load(state_folder)
     started, saved = time.monotonic(), time.monotonic()

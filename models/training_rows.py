@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.clip_dataset import Points, TrainingClip
@@ -14,7 +15,7 @@ from pipelines.errors import UserError
 from pipelines.extract import Extractor
 from pipelines.extractors.registry import extractors_named
 from pipelines.keypoints import BODY
-from pipelines.lake import Lake
+from pipelines.lake import Lake, digest_rows
 from pipelines.sources.registry import Dataset
 
 TRAIN_SPLITS = ("train", "all")  # a folder of the user's own has no split: all of it trains, and all of it is animated
@@ -86,3 +87,14 @@ def load_training_clips(lake: Lake, dataset: Dataset, method: str) -> list[Train
         raise UserError(f"data set {dataset.name}: {missing[0] if missing else 'no clip'} has no training row with poses; materialize training_rows again")
     return [TrainingClip(clip=clips[row["clip_id"]], keypoints=poses[row["clip_id"]][0], scores=poses[row["clip_id"]][1], references=tuple(row["references"]))
             for row in rows]
+
+
+def write_training_rows(lake: Lake, dataset: Dataset, method: str, lineage: Mapping[str, Any] | None = None) -> None:
+    """Bring `training_rows` of one method up to date; rows of clips that are gone go too. Unchanged content is not written again."""
+    rows = build_training_rows(lake, dataset, method)
+    mine = (pc.field("dataset") == dataset.name) & (pc.field("method") == method)
+    stored = lake.read("training_rows", where=mine)
+    fresh = pa.Table.from_pylist(rows, schema=stored.schema)
+    if digest_rows("training_rows", stored) != digest_rows("training_rows", fresh):
+        lake.write("training_rows", fresh, lineage)
+        lake.delete("training_rows", mine & ~pc.field("clip_id").isin([row["clip_id"] for row in rows]), lineage)

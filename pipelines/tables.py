@@ -107,6 +107,7 @@ _SPECS = [
             ("persons", INT),
             ("static_background", REAL),
             ("near_duplicate_group", TEXT),
+            ("split_rule", TEXT),  # digest of the thresholds and the code that cut it
             *STATUS,
         ],
         published=True,

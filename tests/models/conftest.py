@@ -46,7 +46,7 @@ def tiny() -> AnimateAnyoneConfig:
         hint=True,
         residual=True,
     )
-    loop = LoopConfig(steps=6, learning_rate=2e-3, probes=6, pictures=1)
+    loop = LoopConfig(steps=6, learning_rate=2e-3, probes=2, pictures=1)
     return replace(
         DEMO,
         size=SIZE,
@@ -65,7 +65,11 @@ def codec() -> LatentCodec:
 
     torch.manual_seed(0)
     autoencoder = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1), latent_channels=4
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+        latent_channels=4,
     )
     raw = autoencoder.encode(torch.rand(8, 3, *SIZE) * 2 - 1).latents.detach()
     return LatentCodec(autoencoder, raw.mean(dim=(0, 2, 3)), raw.std(dim=(0, 2, 3)), packing=2)
@@ -73,7 +77,25 @@ def codec() -> LatentCodec:
 
 def _skeleton(frames: int, shift: float) -> np.ndarray:
     """[T, 133, 2] px in a 48x48 frame: a standing figure that walks to the right; face and hands sit on nose and wrists."""
-    body = [(24, 8), (23, 7), (25, 7), (22, 8), (26, 8), (19, 15), (29, 15), (16, 22), (32, 22), (15, 28), (33, 28), (21, 28), (27, 28), (21, 36), (27, 36), (21, 44), (27, 44)]
+    body = [
+        (24, 8),
+        (23, 7),
+        (25, 7),
+        (22, 8),
+        (26, 8),
+        (19, 15),
+        (29, 15),
+        (16, 22),
+        (32, 22),
+        (15, 28),
+        (33, 28),
+        (21, 28),
+        (27, 28),
+        (21, 36),
+        (27, 36),
+        (21, 44),
+        (27, 44),
+    ]
     still = np.zeros((133, 2), np.float32)
     still[:17] = body
     still[17:23] = [body[15]] * 3 + [body[16]] * 3

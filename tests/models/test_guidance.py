@@ -11,7 +11,10 @@ from models.guidance import Condition, draw_dropped, guide, null_conditions
 @pytest.fixture
 def condition() -> Condition:
     return Condition(
-        reference_latent=torch.randn(3, 4, 2, 2), image_tokens=torch.randn(3, 1, 8), pose=torch.rand(6, 3, 4, 4), dropped=torch.tensor([False, False, True])
+        reference_latent=torch.randn(3, 4, 2, 2),
+        image_tokens=torch.randn(3, 1, 8),
+        pose=torch.rand(6, 3, 4, 4),
+        dropped=torch.tensor([False, False, True]),
     )
 
 

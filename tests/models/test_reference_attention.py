@@ -47,7 +47,9 @@ def test_writing_changes_nothing_in_the_writer(tiny: AnimateAnyoneConfig) -> Non
     assert sorted(bank.tokens) == sorted(sites)
 
 
-def test_attention_over_the_bank_is_attention_over_images_side_by_side(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+def test_attention_over_the_bank_is_attention_over_images_side_by_side(
+    pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank],
+) -> None:
     """The paper's wording: concatenate along w, attend to oneself, keep the first half."""
     from diffusers.models.attention_processor import AttnProcessor2_0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -22,7 +24,7 @@ def test_every_frame_is_covered_and_none_is_outside(length: int, overlap: int, c
 @pytest.mark.parametrize(("length", "overlap"), SIZES)
 def test_neighbours_share_at_least_the_overlap(length: int, overlap: int) -> None:
     windows = uniform_windows(5 * length + 3, length, overlap)
-    for left, right in zip(windows, windows[1:], strict=False):
+    for left, right in pairwise(windows):
         assert len(set(left) & set(right)) >= overlap
         assert left[0] < right[0]
     assert all(window == list(range(window[0], window[0] + length)) for window in windows)

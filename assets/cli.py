@@ -1,0 +1,167 @@
+"""The `rotoscope` command. Exit status: 0 all done; 1 finished, some clips failed; 2 the user's error, or nothing usable; 3 ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+_EXAMPLES = {
+    "demo": "rotoscope demo",
+    "run": "rotoscope run --folder ~/videos --extractors mediapipe\n  rotoscope run --dataset folder_videos --method animate_anyone --variant brief --clip 1a2b3c4d5e6f7a8b",
+    "query": 'rotoscope query "select method, metric, value from benchmark"\n  rotoscope query "select * from clips" --output clips.csv',
+    "trace": "rotoscope trace --method animate_anyone --metric psnr",
+    "export": "rotoscope export scores --output scores.parquet",
+    "status": "rotoscope status",
+}
+
+
+def _with_examples(name: str) -> str:
+    return f"\b\nExamples:\n  {_EXAMPLES[name]}"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="\b\nFirst:\n  rotoscope demo\n  rotoscope query \"select * from benchmark\"")
+@click.version_option(package_name="rotoscope")
+def cli() -> None:
+    """From videos of people to a benchmark table of pose-driven animation methods.
+
+    Everything is kept in one folder, the lake: ROTOSCOPE_HOME, or `lake` in the project. Every run is shown by `dg dev`.
+    """
+
+
+@cli.command(epilog=_with_examples("demo"))
+def demo() -> None:
+    """Draw people, extract, train AnimateAnyone at a small size, animate, score, and write the report."""
+    from assets.home import open_instance, open_lake
+    from assets.run import run_demo
+    from eval.table import benchmark_table, table_text
+
+    lake = open_lake()
+    with open_instance() as instance:
+        done = run_demo(instance, lake)
+    import pyarrow.compute as pc
+
+    click.echo(table_text(benchmark_table(lake.rows("benchmark", pc.field("dataset") == done.dataset))))
+    click.echo(f"\nreport: {done.report}\nlook at the runs: dg dev (in the project's folder)")
+    _leave(done.failed, done.usable)
+
+
+@cli.command(epilog=_with_examples("run"))
+@click.option("--folder", type=click.Path(path_type=Path), help="A directory of videos, searched recursively; becomes a data set.")
+@click.option("--dataset", help="A data set that is there already (see `rotoscope status`).")
+@click.option("--extractors", default=None, help="Comma-separated: mediapipe (real people), truth (performers). Default for a folder: mediapipe.")
+@click.option("--method", multiple=True, help="Train, animate and score this method too; may be repeated. copy_reference is always scored beside it.")
+@click.option("--variant", default=None, help="Size and length of the method's training: demo, brief, paper.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the method's training.")
+@click.option("--clip", "clips", multiple=True, help="Train on and animate only this clip; may be repeated.")
+@click.option("--engine", default="ray", show_default=True, help="ray (RAY_ADDRESS, or a local Ray) or serial.")
+def run(folder: Path | None, dataset: str | None, extractors: str | None, method: tuple[str, ...], variant: str | None, seed: int, clips: tuple[str, ...], engine: str) -> None:
+    """Take videos through clips and extraction to a contact sheet; with --method also to scores and a report."""
+    from assets.command import run_folder_or_dataset
+
+    done = run_folder_or_dataset(folder, dataset, extractors, method, variant, seed, clips, engine)
+    if done.sheet:
+        click.echo(f"contact sheet: {done.sheet}")
+    if done.report:
+        click.echo(f"report: {done.report}")
+    _leave(done.failed, done.usable)
+
+
+@cli.command(epilog=_with_examples("query"))
+@click.argument("sql")
+@click.option("--output", type=click.Path(path_type=Path), help="Write the rows to a .parquet, .csv or .json file instead.")
+def query(sql: str, output: Path | None) -> None:
+    """Run SQL over all tables (DuckDB)."""
+    from assets.home import lake_root
+    from pipelines.lake import Lake
+    from pipelines.query import query as run_query
+    from pipelines.query import save
+
+    rows = run_query(Lake(lake_root()), sql)
+    if output is not None:
+        click.echo(f"{rows.num_rows} rows: {save(rows, output)}")
+        return
+    from assets.console import show_rows
+
+    show_rows(rows)
+
+
+@cli.command(epilog=_with_examples("trace"))
+@click.option("--method", required=True, help="Method of the cell.")
+@click.option("--metric", required=True, help="Metric of the cell.")
+@click.option("--dataset", default="performers_dance", show_default=True, help="Data set of the cell.")
+@click.option("--variant", default=None, help="Variant, where there are several.")
+@click.option("--protocol", default=None, help="Protocol, where there are several.")
+def trace(method: str, metric: str, dataset: str, variant: str | None, protocol: str | None) -> None:
+    """Walk one benchmark cell down to the sha256 of the videos behind it."""
+    from assets.home import lake_root
+    from pipelines.lake import Lake
+    from pipelines.trace import trace as walk
+
+    node = walk(Lake(lake_root()), dataset=dataset, method=method, metric=metric, protocol=protocol, variant=variant)
+    click.echo("\n".join(node.lines()))
+
+
+@cli.command(epilog=_with_examples("export"))
+@click.argument("table")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="A .parquet, .csv or .json file.")
+def export(table: str, output: Path) -> None:
+    """Write one table to a file."""
+    from assets.home import lake_root
+    from pipelines.lake import Lake
+    from pipelines.query import save
+
+    rows = Lake(lake_root()).read(table)
+    click.echo(f"{rows.num_rows} rows: {save(rows, output)}")
+
+
+@cli.command(epilog=_with_examples("status"))
+def status() -> None:
+    """Data sets, tables and the last runs."""
+    from assets.console import show_status
+    from assets.home import lake_root, open_instance
+    from pipelines.lake import Lake
+
+    with open_instance() as instance:
+        show_status(Lake(lake_root()), instance)
+
+
+def _leave(failed: int, usable: int) -> None:
+    if usable == 0:
+        click.echo(f"nothing usable: {failed} failed; rotoscope query \"select video_id, code, reason from videos where status <> 'ok'\"", err=True)
+        sys.exit(2)
+    if failed:
+        click.echo(f"{failed} videos or clips failed; rotoscope query \"select clip_id, error, reason from poses where error is not null\"", err=True)
+        sys.exit(1)
+
+
+def main() -> None:
+    """Entry point: errors of the user are one message and status 2; ours keep their traceback and give 3."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    from pipelines.errors import UserError
+
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        click.echo("stopped; what is finished is kept, run the command again to go on", err=True)
+        sys.exit(1)
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo("this is a fault of Rotoscope, not of your input; please report it with the lines above", err=True)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

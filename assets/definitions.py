@@ -1,0 +1,20 @@
+"""The code location. Nothing heavy loads here: networks, Ray and torch load when an asset runs."""
+
+import warnings
+
+import dagster as dg
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning)  # MultiToSingleDimensionPartitionMapping; there is no other way to say it
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """All assets, checks, jobs, the schedule and the sensor."""
+    from assets import benchmark, checkpoints, clips, features, generated, jobs, resources, scores, sources, training_rows
+
+    return dg.Definitions(
+        assets=[sources.videos, clips.clips, features.features, training_rows.training_rows, checkpoints.autoencoder, checkpoints.stage_1, checkpoints.stage_2,
+                generated.predictions, scores.scores, benchmark.benchmark, benchmark.report],
+        jobs=jobs.JOBS, schedules=[jobs.weekly_rescore], sensors=[jobs.new_predictions],
+        resources={"lake": resources.LakeResource(), "engine": resources.EngineResource()})

@@ -1,0 +1,21 @@
+"""Partitions: data sets, and models on data sets. Both grow while the project runs; clips are never partitions."""
+
+import dagster as dg
+
+DATASETS = dg.DynamicPartitionsDefinition(name="dataset")
+MODELS = dg.DynamicPartitionsDefinition(name="model")  # method:variant:seed
+MODELS_ON_DATASETS = dg.MultiPartitionsDefinition({"dataset": DATASETS, "model": MODELS})
+
+TO_DATASET = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="dataset")
+
+
+def model_partition(dataset: str, model: str) -> dg.MultiPartitionKey:
+    """The partition of one model on one data set."""
+    return dg.MultiPartitionKey({"dataset": dataset, "model": model})
+
+
+def add_partitions(instance: dg.DagsterInstance, dataset: str, models: list[str]) -> None:
+    """Make the partitions known to the instance; known ones stay."""
+    instance.add_dynamic_partitions("dataset", [dataset])
+    if models:
+        instance.add_dynamic_partitions("model", models)

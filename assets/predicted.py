@@ -1,0 +1,53 @@
+"""From a folder of generated clips to rows; of one model on one split only the newest predictions stay."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from assets.step import Step
+from eval.predictions import import_predictions
+from pipelines.errors import UserError
+from pipelines.prediction_manifest import PredictionManifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predicted:
+    """Imported predictions; missing: held-out clips without one; reused: clips that were there already."""
+
+    prediction_id: str
+    folder: Path
+    missing: int
+    reused: int
+
+
+def make_predictions(step: Step) -> Predicted:
+    """Generate with the step's model, and import."""
+    from models.generate import generate
+
+    generated = generate(step.lake, step.dataset, step.model)
+    if not generated.manifest.clips:
+        raise UserError(f"{step.model} made no clip: {next(iter(generated.failures.values()), 'nothing was asked for')}")
+    return _import(step, generated.folder, generated.reused)
+
+
+def import_folder(step: Step, folder: str) -> Predicted:
+    """Import clips made elsewhere. Raises UserError when the manifest speaks of another data set or model."""
+    return _import(step, Path(folder), reused=0)
+
+
+def _import(step: Step, folder: Path, reused: int) -> Predicted:
+    manifest = import_predictions(step.lake, folder, step.lineage(["clips", "poses", "checkpoints"]))
+    if (manifest.dataset, manifest.method, manifest.seed) != (step.dataset.name, step.model.method, step.model.seed):
+        raise UserError(f"{folder}: the manifest is of {manifest.method} on {manifest.dataset}, not of {step.model} on {step.dataset.name}; materialize its own partition")
+    step.lake.delete("predictions", _superseded(manifest), step.lineage([]))
+    wanted = {clip.clip_id for clip in step.lake.clips(step.dataset.name, manifest.split)}
+    wanted = wanted & set(step.dataset.training_clips) if step.dataset.training_clips else wanted
+    return Predicted(prediction_id=manifest.prediction_id, folder=folder, missing=len(wanted - {clip.clip_id for clip in manifest.clips}), reused=reused)
+
+
+def _superseded(manifest: PredictionManifest) -> pc.Expression:
+    same = pc.field("prediction_id") != manifest.prediction_id
+    for column in ("dataset", "split", "method", "variant", "seed"):
+        same = same & (pc.field(column) == getattr(manifest, column))
+    return same

@@ -1,0 +1,56 @@
+"""What every method offers, and what a user hears who asks for another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.clip_dataset import TrainingClip
+from models.methods import method_named, methods
+from models.model_key import ModelKey
+from pipelines.errors import UserError
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_every_method_has_variants_and_stages(name: str) -> None:
+    method = methods()[name]
+    assert method.default_variant in method.variants
+    assert isinstance(method.stages, tuple)
+    for variant in method.variants:
+        assert isinstance(method.config(variant), dict)
+    with pytest.raises(UserError, match=r"no stage 'stage_9'"):
+        method.train("stage_9", variant=method.default_variant, clips=[], parent=None, out=Path("x"), seed=0, identity={})
+
+
+def test_an_unknown_method_or_variant_lists_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"no method 'animate_anybody'; there are: animate_anyone, copy_reference"):
+        method_named("animate_anybody")
+    with pytest.raises(UserError, match=r"no variant 'huge'; it has: .*demo"):
+        method_named("animate_anyone").config("huge")
+
+
+def test_a_key_is_read_as_it_is_written() -> None:
+    assert str(ModelKey.parse("animate_anyone:demo:3")) == "animate_anyone:demo:3"
+    assert ModelKey.parse("animate_anyone") == ModelKey(method="animate_anyone", variant="demo", seed=0)
+    assert ModelKey.parse("copy_reference::2") == ModelKey(method="copy_reference", variant="default", seed=2)
+    with pytest.raises(UserError, match="the seed must be a number"):
+        ModelKey.parse("animate_anyone:demo:zero")
+    with pytest.raises(UserError, match="no method"):
+        ModelKey.parse("nobody")
+
+
+def test_animate_anyone_needs_a_checkpoint() -> None:
+    with pytest.raises(UserError, match="needs a checkpoint"):
+        method_named("animate_anyone").load("demo", None)
+
+
+def test_copy_reference_repeats_the_reference(clips: list[TrainingClip]) -> None:
+    reference = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    item = clips[0]
+    animator = method_named("copy_reference").load("default", None)
+    made = animator(reference, (item.keypoints[0], item.scores[0]), (item.keypoints, item.scores), seed=0)
+    assert made.shape == (12, 20, 30, 3)
+    assert (made == reference).all()
+    assert animator.size is None
