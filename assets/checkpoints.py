@@ -9,7 +9,7 @@ from pydantic import Field
 from assets.checks import simple
 from assets.partitions import MODELS_ON_DATASETS
 from assets.resources import LakeResource
-from assets.step import Step, inline_png, open_step, picture, result
+from assets.step import Result, Step, inline_png, open_step, picture, result
 from assets.training_rows import training_rows
 from pipelines.code_version import code_version
 
@@ -24,24 +24,47 @@ class AutoencoderAsset(dg.Config):
     retrain: bool = Field(default=False, description="Train again (about ten minutes on two cores) instead of taking the shipped one.")
 
 
-@dg.asset(group_name="training", kinds={"pytorch"}, code_version=code_version("models/tiny/autoencoder.py"),
-          check_specs=[dg.AssetCheckSpec("psnr", asset="autoencoder", blocking=True, description="At least 26 dB on people that it was not trained on.")])
-def autoencoder(config: AutoencoderAsset) -> dg.MaterializeResult:
+@dg.asset(
+    group_name="training",
+    kinds={"pytorch"},
+    code_version=code_version("models/tiny/autoencoder.py"),
+    check_specs=[
+        dg.AssetCheckSpec("psnr", asset="autoencoder", blocking=True, description="At least 26 dB on people that it was not trained on.")
+    ],
+)
+def autoencoder(config: AutoencoderAsset) -> Result:
     """The demo's autoencoder, trained on performers and shipped; measured on unseen performers each time."""
     from models.tiny.autoencoder import SHIPPED, AutoencoderConfig, measure_shipped, train_autoencoder
 
     if config.retrain:
         train_autoencoder(SHIPPED, AutoencoderConfig())
     card, psnr = json.loads((SHIPPED / "card.json").read_text()), measure_shipped()
-    return dg.MaterializeResult(metadata={"psnr_db": psnr, "card": dg.MetadataValue.json(card), "folder": dg.MetadataValue.path(str(SHIPPED))},
-                                data_version=dg.DataVersion(card["sha256"]), check_results=[simple("autoencoder", "psnr", psnr >= 26.0, psnr_db=psnr)])
+    return dg.MaterializeResult(
+        metadata={"psnr_db": psnr, "card": dg.MetadataValue.json(card), "folder": dg.MetadataValue.path(str(SHIPPED))},
+        data_version=dg.DataVersion(card["sha256"]),
+        check_results=[simple("autoencoder", "psnr", psnr >= 26.0, psnr_db=psnr)],
+    )
 
 
 def _stage_asset(stage: str, deps: list[dg.AssetsDefinition], description: str) -> dg.AssetsDefinition:
-    checks = [dg.AssetCheckSpec("loss_falls", asset=stage, description=f"Mean probe loss of the last fifth is at most {_LOSS_FALL} of the first fifth.")]
+    checks = [
+        dg.AssetCheckSpec(
+            "loss_falls", asset=stage, description=f"Mean probe loss of the last fifth is at most {_LOSS_FALL} of the first fifth."
+        )
+    ]
 
-    @dg.asset(name=stage, partitions_def=MODELS_ON_DATASETS, group_name="training", kinds={"pytorch"}, deps=deps, code_version=CODE, check_specs=checks, description=description, pool="gpu")
-    def train(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+    @dg.asset(
+        name=stage,
+        partitions_def=MODELS_ON_DATASETS,
+        group_name="training",
+        kinds={"pytorch"},
+        deps=deps,
+        code_version=CODE,
+        check_specs=checks,
+        description=description,
+        pool="gpu",
+    )
+    def train(context: dg.AssetExecutionContext, lake: LakeResource) -> Result:
         from models.train import train_stage
 
         step = open_step(context, lake.open())
@@ -51,7 +74,7 @@ def _stage_asset(stage: str, deps: list[dg.AssetsDefinition], description: str) 
     return train
 
 
-def _shown(step: Step, stage: str, trained: Any) -> dg.MaterializeResult:
+def _shown(step: Step, stage: str, trained: Any) -> Result:
     from dataclasses import asdict
 
     import pyarrow.compute as pc
@@ -62,10 +85,20 @@ def _shown(step: Step, stage: str, trained: Any) -> dg.MaterializeResult:
 
     rows = step.lake.read("checkpoints", where=pc.field("checkpoint_id") == trained.row["checkpoint_id"])
     fall = loss_fall(trained.records)
-    pictures = {"samples": picture(pictures_of(trained.folder)[-1])} if pictures_of(trained.folder) else {}
-    shown = result(step, "checkpoints", rows, ["checkpoint_id", "stage", "steps", "seconds", "parameters", "parent"], version=dg.DataVersion(trained.row["digest"]),
-                   checkpoint=dg.MetadataValue.path(str(trained.folder)), loss_curve=inline_png("loss curve", loss_curve_png([asdict(record) for record in trained.records])),
-                   reused=trained.reused, loss_fall=fall if fall is not None else "too few probes", final_loss=trained.records[-1].loss or 0.0, **pictures)
+    pictures: dict[str, Any] = {"samples": picture(pictures_of(trained.folder)[-1])} if pictures_of(trained.folder) else {}
+    shown = result(
+        step,
+        "checkpoints",
+        rows,
+        ["checkpoint_id", "stage", "steps", "seconds", "parameters", "parent"],
+        version=dg.DataVersion(trained.row["digest"]),
+        checkpoint=dg.MetadataValue.path(str(trained.folder)),
+        loss_curve=inline_png("loss curve", loss_curve_png([asdict(record) for record in trained.records])),
+        reused=trained.reused,
+        loss_fall=fall if fall is not None else "too few probes",
+        final_loss=trained.records[-1].loss or 0.0,
+        **pictures,
+    )
     check = simple(stage, "loss_falls", fall is not None and fall <= _LOSS_FALL, warn=True, ratio=fall if fall is not None else -1.0)
     return shown._replace(asset_key=dg.AssetKey(stage), check_results=[check])
 

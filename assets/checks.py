@@ -23,13 +23,22 @@ def schema_check(table: str, rows: pa.Table) -> dg.AssetCheckResult:
     distinct = keys.group_by(list(spec.key)).aggregate([]).num_rows
     nulls = sum(keys[name].null_count for name in spec.key)
     right = rows.schema.names == spec.schema.names and [f.type for f in rows.schema] == [f.type for f in spec.schema]
-    return dg.AssetCheckResult(check_name="schema", asset_key=table, passed=bool(right and distinct == rows.num_rows and nulls == 0),
-                               metadata={"rows": rows.num_rows, "distinct_keys": distinct, "null_keys": nulls})
+    return dg.AssetCheckResult(
+        check_name="schema",
+        asset_key=table,
+        passed=bool(right and distinct == rows.num_rows and nulls == 0),
+        metadata={"rows": rows.num_rows, "distinct_keys": distinct, "null_keys": nulls},
+    )
 
 
 def failed_share_spec(table: str) -> dg.AssetCheckSpec:
     """Spec of `failed_share_check`."""
-    return dg.AssetCheckSpec("failed_share", asset=table, blocking=True, description="The share that failed is within the data set's limit (a user's own folder only warns).")
+    return dg.AssetCheckSpec(
+        "failed_share",
+        asset=table,
+        blocking=True,
+        description="The share that failed is within the data set's limit (a user's own folder only warns).",
+    )
 
 
 def failed_share_check(step: Step, table: str, failed: int, total: int, codes: Sequence[str | None]) -> dg.AssetCheckResult:
@@ -37,8 +46,13 @@ def failed_share_check(step: Step, table: str, failed: int, total: int, codes: S
     share = failed / total if total else 0.0
     severity = dg.AssetCheckSeverity.WARN if step.dataset.kind == "folder" else dg.AssetCheckSeverity.ERROR
     counts = {code: list(codes).count(code) for code in sorted({code for code in codes if code})}
-    return dg.AssetCheckResult(check_name="failed_share", asset_key=table, passed=share <= step.dataset.failed_share_limit, severity=severity,
-                               metadata={"failed": failed, "total": total, "share": share, "limit": step.dataset.failed_share_limit, "codes": counts})
+    return dg.AssetCheckResult(
+        check_name="failed_share",
+        asset_key=table,
+        passed=share <= step.dataset.failed_share_limit,
+        severity=severity,
+        metadata={"failed": failed, "total": total, "share": share, "limit": step.dataset.failed_share_limit, "codes": counts},
+    )
 
 
 def status_check(step: Step, table: str, rows: pa.Table) -> dg.AssetCheckResult:
@@ -49,7 +63,9 @@ def status_check(step: Step, table: str, rows: pa.Table) -> dg.AssetCheckResult:
 
 def coverage_spec(table: str) -> dg.AssetCheckSpec:
     """Spec of `coverage_check`."""
-    return dg.AssetCheckSpec("coverage", asset=table, blocking=True, description="Every usable clip has rows: a row for each frame, or one that says why not.")
+    return dg.AssetCheckSpec(
+        "coverage", asset=table, blocking=True, description="Every usable clip has rows: a row for each frame, or one that says why not."
+    )
 
 
 def coverage_check(step: Step, table: str, rows: pa.Table, extractors: Sequence[str]) -> dg.AssetCheckResult:
@@ -61,14 +77,21 @@ def coverage_check(step: Step, table: str, rows: pa.Table, extractors: Sequence[
             held = counts.get((clip.clip_id, name), {})
             if not any(failed or frames == clip.num_frames for frames, failed in held.values()):
                 missing.append(f"{clip.clip_id} ({name})")
-    return dg.AssetCheckResult(check_name="coverage", asset_key=table, passed=not missing, metadata={"missing": len(missing), "first": missing[:5]})
+    return dg.AssetCheckResult(
+        check_name="coverage", asset_key=table, passed=not missing, metadata={"missing": len(missing), "first": missing[:5]}
+    )
 
 
 def _frames_of(rows: pa.Table) -> dict[tuple[str, str], dict[tuple[int, str], tuple[int, bool]]]:
-    counted = rows.group_by(["clip_id", "extractor", "version", "weights_digest"]).aggregate([("frame", "count"), ("frame", "min")]).to_pylist()
+    counted = (
+        rows.group_by(["clip_id", "extractor", "version", "weights_digest"]).aggregate([("frame", "count"), ("frame", "min")]).to_pylist()
+    )
     held: dict[tuple[str, str], dict[tuple[int, str], tuple[int, bool]]] = {}
     for row in counted:
-        held.setdefault((row["clip_id"], row["extractor"]), {})[row["version"], row["weights_digest"]] = (row["frame_count"], row["frame_min"] < 0)
+        held.setdefault((row["clip_id"], row["extractor"]), {})[row["version"], row["weights_digest"]] = (
+            row["frame_count"],
+            row["frame_min"] < 0,
+        )
     return held
 
 

@@ -22,7 +22,10 @@ def _with_examples(name: str) -> str:
     return f"\b\nExamples:\n  {_EXAMPLES[name]}"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="\b\nFirst:\n  rotoscope demo\n  rotoscope query \"select * from benchmark\"")
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='\b\nFirst:\n  rotoscope demo\n  rotoscope query "select * from benchmark"',
+)
 @click.version_option(package_name="rotoscope")
 def cli() -> None:
     """From videos of people to a benchmark table of pose-driven animation methods.
@@ -51,13 +54,26 @@ def demo() -> None:
 @cli.command(epilog=_with_examples("run"))
 @click.option("--folder", type=click.Path(path_type=Path), help="A directory of videos, searched recursively; becomes a data set.")
 @click.option("--dataset", help="A data set that is there already (see `rotoscope status`).")
-@click.option("--extractors", default=None, help="Comma-separated: mediapipe (real people), truth (performers). Default for a folder: mediapipe.")
-@click.option("--method", multiple=True, help="Train, animate and score this method too; may be repeated. copy_reference is always scored beside it.")
+@click.option(
+    "--extractors", default=None, help="Comma-separated: mediapipe (real people), truth (performers). Default for a folder: mediapipe."
+)
+@click.option(
+    "--method", multiple=True, help="Train, animate and score this method too; may be repeated. copy_reference is always scored beside it."
+)
 @click.option("--variant", default=None, help="Size and length of the method's training: demo, brief, paper.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the method's training.")
 @click.option("--clip", "clips", multiple=True, help="Train on and animate only this clip; may be repeated.")
 @click.option("--engine", default="ray", show_default=True, help="ray (RAY_ADDRESS, or a local Ray) or serial.")
-def run(folder: Path | None, dataset: str | None, extractors: str | None, method: tuple[str, ...], variant: str | None, seed: int, clips: tuple[str, ...], engine: str) -> None:
+def run(
+    folder: Path | None,
+    dataset: str | None,
+    extractors: str | None,
+    method: tuple[str, ...],
+    variant: str | None,
+    seed: int,
+    clips: tuple[str, ...],
+    engine: str,
+) -> None:
     """Take videos through clips and extraction to a contact sheet; with --method also to scores and a report."""
     from assets.command import run_folder_or_dataset
 
@@ -130,10 +146,14 @@ def status() -> None:
 
 def _leave(failed: int, usable: int) -> None:
     if usable == 0:
-        click.echo(f"nothing usable: {failed} failed; rotoscope query \"select video_id, code, reason from videos where status <> 'ok'\"", err=True)
+        click.echo(
+            f"nothing usable: {failed} failed; rotoscope query \"select video_id, code, reason from videos where status <> 'ok'\"", err=True
+        )
         sys.exit(2)
     if failed:
-        click.echo(f"{failed} videos or clips failed; rotoscope query \"select clip_id, error, reason from poses where error is not null\"", err=True)
+        click.echo(
+            f'{failed} videos or clips failed; rotoscope query "select clip_id, error, reason from poses where error is not null"', err=True
+        )
         sys.exit(1)
 
 
@@ -142,6 +162,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("GLOG_minloglevel", "2")
+    # waiting threads that spin make two processes on the same cores many times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pipelines.errors import UserError
 
     try:

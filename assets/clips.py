@@ -7,7 +7,7 @@ from assets.checks import failed_share_spec, schema_check, schema_spec, status_c
 from assets.partitions import DATASETS
 from assets.resources import LakeResource
 from assets.sources import videos
-from assets.step import open_step, result
+from assets.step import Result, open_step, result
 from pipelines import clip_rows
 from pipelines.split import SplitRule
 
@@ -17,18 +17,34 @@ _DEFAULT = SplitRule()
 class SplitConfig(dg.Config):
     """How shots become clips."""
 
-    content_threshold: float = Field(default=_DEFAULT.content_threshold, gt=0, description="A cut's least mean HSV difference to the frame before, 0 to 255.")
-    adaptive_ratio: float = Field(default=_DEFAULT.adaptive_ratio, gt=0, description="A cut's least difference, over the mean of its neighbours'.")
+    content_threshold: float = Field(
+        default=_DEFAULT.content_threshold, gt=0, description="A cut's least mean HSV difference to the frame before, 0 to 255."
+    )
+    adaptive_ratio: float = Field(
+        default=_DEFAULT.adaptive_ratio, gt=0, description="A cut's least difference, over the mean of its neighbours'."
+    )
     min_frames: int = Field(default=_DEFAULT.min_frames, ge=1, description="Shorter shots are kept as dropped rows.")
     max_seconds: float = Field(default=_DEFAULT.max_seconds, gt=0, description="Longer shots are cut into equal parts.")
 
     def rule(self) -> SplitRule:
         """As the pipeline takes it."""
-        return SplitRule(content_threshold=self.content_threshold, adaptive_ratio=self.adaptive_ratio, min_frames=self.min_frames, max_seconds=self.max_seconds)
+        return SplitRule(
+            content_threshold=self.content_threshold,
+            adaptive_ratio=self.adaptive_ratio,
+            min_frames=self.min_frames,
+            max_seconds=self.max_seconds,
+        )
 
 
-@dg.asset(partitions_def=DATASETS, group_name="clips", kinds={"parquet"}, deps=[videos], code_version=clip_rows.CODE, check_specs=[schema_spec("clips"), failed_share_spec("clips")])
-def clips(context: dg.AssetExecutionContext, config: SplitConfig, lake: LakeResource) -> dg.MaterializeResult:
+@dg.asset(
+    partitions_def=DATASETS,
+    group_name="clips",
+    kinds={"parquet"},
+    deps=[videos],
+    code_version=clip_rows.CODE,
+    check_specs=[schema_spec("clips"), failed_share_spec("clips")],
+)
+def clips(context: dg.AssetExecutionContext, config: SplitConfig, lake: LakeResource) -> Result:
     """Ranges of frames between hard cuts (PySceneDetect), at most max_seconds long; no file is written."""
     step = open_step(context, lake.open())
     clip_rows.split_into(step.lake, step.dataset.name, config.rule(), step.lineage(["videos"]))

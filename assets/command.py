@@ -16,7 +16,14 @@ REAL_PROTOCOL = "standin_128_square"  # resizes and crops real footage to the si
 
 
 def run_folder_or_dataset(
-    folder: Path | None, dataset: str | None, extractors: str | None, methods: tuple[str, ...], variant: str | None, seed: int, clips: tuple[str, ...], engine: str,
+    folder: Path | None,
+    dataset: str | None,
+    extractors: str | None,
+    methods: tuple[str, ...],
+    variant: str | None,
+    seed: int,
+    clips: tuple[str, ...],
+    engine: str,
 ) -> Outcome:
     """Prepare, and where methods are named also train, animate, score and report. Raises UserError before anything runs when an option is wrong."""
     from models.methods import method_named
@@ -49,14 +56,25 @@ def _models(methods: tuple[str, ...], variant: str | None, seed: int) -> list[st
     return ["copy_reference:default:0", *named] if methods else []
 
 
-def _chosen(lake: Lake, folder: Path | None, dataset: str | None, extractors: tuple[str, ...] | None, clips: tuple[str, ...]) -> registry.Dataset:
+def _chosen(
+    lake: Lake, folder: Path | None, dataset: str | None, extractors: tuple[str, ...] | None, clips: tuple[str, ...]
+) -> registry.Dataset:
     if (folder is None) == (dataset is None):
-        raise UserError("give either --folder DIR (videos of your own) or --dataset NAME (one that is there already, see `rotoscope status`)")
+        raise UserError(
+            "give either --folder DIR (videos of your own) or --dataset NAME (one that is there already, see `rotoscope status`)"
+        )
     if dataset is not None:
         known = registry.load(lake, dataset)
         known = replace(known, extractors=extractors, training_extractor=extractors[0]) if extractors else known
         return replace(known, training_clips=clips or known.training_clips)
     assert folder is not None
     names = extractors or ("mediapipe",)
-    return registry.Dataset(name=dataset_name(folder), kind="folder", folder=str(folder.resolve()), extractors=names, training_extractor=names[0],
-                            protocol=REAL_PROTOCOL, training_clips=clips)
+    return registry.Dataset(
+        name=dataset_name(folder),
+        kind="folder",
+        folder=str(folder.resolve()),
+        extractors=names,
+        training_extractor=names[0],
+        protocol=REAL_PROTOCOL,
+        training_clips=clips,
+    )

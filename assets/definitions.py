@@ -14,7 +14,21 @@ def definitions() -> dg.Definitions:
     from assets import benchmark, checkpoints, clips, features, generated, jobs, resources, scores, sources, training_rows
 
     return dg.Definitions(
-        assets=[sources.videos, clips.clips, features.features, training_rows.training_rows, checkpoints.autoencoder, checkpoints.stage_1, checkpoints.stage_2,
-                generated.predictions, scores.scores, benchmark.benchmark, benchmark.report],
-        jobs=jobs.JOBS, schedules=[jobs.weekly_rescore], sensors=[jobs.new_predictions],
-        resources={"lake": resources.LakeResource(), "engine": resources.EngineResource()})
+        assets=[
+            sources.videos,
+            clips.clips,
+            features.features,
+            training_rows.training_rows,
+            checkpoints.autoencoder,
+            checkpoints.stage_1,
+            checkpoints.stage_2,
+            generated.predictions,
+            scores.scores,
+            benchmark.benchmark,
+            benchmark.report,
+        ],
+        jobs=jobs.JOBS,
+        schedules=[jobs.weekly_rescore],
+        sensors=[jobs.new_predictions],
+        resources={"lake": resources.LakeResource(), "engine": resources.EngineResource()},
+    )

@@ -8,7 +8,7 @@ from assets.checkpoints import stage_2
 from assets.checks import schema_check, schema_spec, simple
 from assets.partitions import MODELS_ON_DATASETS, TO_DATASET
 from assets.resources import LakeResource
-from assets.step import open_step, result
+from assets.step import Result, open_step, result
 from pipelines.code_version import code_version
 
 CODE = code_version("models", "pipelines/prediction_manifest.py", "pipelines/video.py")
@@ -17,22 +17,48 @@ CODE = code_version("models", "pipelines/prediction_manifest.py", "pipelines/vid
 class PredictionsConfig(dg.Config):
     """Where generated clips come from."""
 
-    folder: str | None = Field(default=None, description="A folder of clips made elsewhere, with its manifest.json; empty = generate with the model.")
+    folder: str | None = Field(
+        default=None, description="A folder of clips made elsewhere, with its manifest.json; empty = generate with the model."
+    )
 
 
-_CHECKS = [schema_spec("predictions"), dg.AssetCheckSpec("complete", asset="predictions", description="Every held-out clip has a generated one.")]
+_CHECKS = [
+    schema_spec("predictions"),
+    dg.AssetCheckSpec("complete", asset="predictions", description="Every held-out clip has a generated one."),
+]
 
 
-@dg.asset(partitions_def=MODELS_ON_DATASETS, group_name="generation", kinds={"pytorch", "video"}, code_version=CODE, check_specs=_CHECKS, pool="gpu",
-          deps=[stage_2, dg.AssetDep("poses", partition_mapping=TO_DATASET)])
-def predictions(context: dg.AssetExecutionContext, config: PredictionsConfig, lake: LakeResource) -> dg.MaterializeResult:
+@dg.asset(
+    partitions_def=MODELS_ON_DATASETS,
+    group_name="generation",
+    kinds={"pytorch", "video"},
+    code_version=CODE,
+    check_specs=_CHECKS,
+    pool="gpu",
+    deps=[stage_2, dg.AssetDep("poses", partition_mapping=TO_DATASET)],
+)
+def predictions(context: dg.AssetExecutionContext, config: PredictionsConfig, lake: LakeResource) -> Result:
     """Held-out clips animated from their first frame and the driving poses: mp4 files with a manifest."""
     from assets.predicted import import_folder, make_predictions
 
     step = open_step(context, lake.open())
     made = import_folder(step, config.folder) if config.folder else make_predictions(step)
     rows = step.lake.read("predictions", where=pc.field("prediction_id") == made.prediction_id)
-    complete = simple("predictions", "complete", rows.num_rows > 0 and set(rows["status"].to_pylist()) == {"ok"} and not made.missing, warn=True, missing=made.missing)
+    complete = simple(
+        "predictions",
+        "complete",
+        rows.num_rows > 0 and set(rows["status"].to_pylist()) == {"ok"} and not made.missing,
+        warn=True,
+        missing=made.missing,
+    )
     columns = ["clip_id", "frames", "width", "height", "status", "uri"]
-    return result(step, "predictions", rows, columns, checks=[schema_check("predictions", rows), complete], prediction_id=made.prediction_id,
-                  folder=dg.MetadataValue.path(str(made.folder)), reused=made.reused)
+    return result(
+        step,
+        "predictions",
+        rows,
+        columns,
+        checks=[schema_check("predictions", rows), complete],
+        prediction_id=made.prediction_id,
+        folder=dg.MetadataValue.path(str(made.folder)),
+        reused=made.reused,
+    )

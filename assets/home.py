@@ -43,7 +43,11 @@ def open_instance() -> DagsterInstance:
         home.mkdir(parents=True, exist_ok=True)
         return DagsterInstance.from_ref(InstanceRef.from_dir(os.fspath(home)))
     base = ROOT / ".dagster"
-    logs = {"module": "dagster._core.storage.local_compute_log_manager", "class": "LocalComputeLogManager", "config": {"base_dir": str(base / "compute_logs")}}
+    logs = {
+        "module": "dagster._core.storage.local_compute_log_manager",
+        "class": "LocalComputeLogManager",
+        "config": {"base_dir": str(base / "compute_logs")},
+    }
     artifacts = {"module": "dagster._core.storage.root", "class": "LocalArtifactStorage", "config": {"base_dir": str(base)}}
     overrides = {"storage": {"sqlite": {"base_dir": str(base / "storage")}}, "compute_logs": logs, "local_artifact_storage": artifacts}
-    return DagsterInstance.from_ref(InstanceRef.from_dir(os.fspath(ROOT), overrides=overrides))  # type: ignore[arg-type]
+    return DagsterInstance.from_ref(InstanceRef.from_dir(os.fspath(ROOT), overrides=overrides))

@@ -1,6 +1,7 @@
 """Jobs, the weekly re-evaluation, and the sensor for new predictions."""
 
 import json
+from typing import Any
 
 import dagster as dg
 
@@ -13,12 +14,43 @@ _DATA = dg.AssetSelection.assets("videos", "clips", *FEATURES)
 _TRAINING = dg.AssetSelection.assets("training_rows", "stage_1", "stage_2")
 _CLIPS = dg.AssetSelection.assets("predictions", "scores")
 
-prepare = dg.define_asset_job("prepare", _DATA, partitions_def=DATASETS, executor_def=dg.in_process_executor, description="One data set: videos, clips, features.")
-encode = dg.define_asset_job("encode", dg.AssetSelection.assets("autoencoder"), executor_def=dg.in_process_executor, description="The demo's autoencoder: measure it, or train it again.")
-train = dg.define_asset_job("train", _TRAINING | _CLIPS, partitions_def=MODELS_ON_DATASETS, executor_def=dg.in_process_executor, description="One model on one data set: train its stages, animate, score.")
-animate = dg.define_asset_job("animate", _CLIPS, partitions_def=MODELS_ON_DATASETS, executor_def=dg.in_process_executor, description="One model on one data set: animate and score (also clips made elsewhere).")
-rescore = dg.define_asset_job("rescore", dg.AssetSelection.assets("scores"), partitions_def=MODELS_ON_DATASETS, executor_def=dg.in_process_executor, description="Score stored clips again.")
-benchmark = dg.define_asset_job("benchmark", dg.AssetSelection.assets("benchmark", "report"), partitions_def=DATASETS, executor_def=dg.in_process_executor, description="The table and the page of one data set.")
+prepare = dg.define_asset_job(
+    "prepare", _DATA, partitions_def=DATASETS, executor_def=dg.in_process_executor, description="One data set: videos, clips, features."
+)
+encode = dg.define_asset_job(
+    "encode",
+    dg.AssetSelection.assets("autoencoder"),
+    executor_def=dg.in_process_executor,
+    description="The demo's autoencoder: measure it, or train it again.",
+)
+train = dg.define_asset_job(
+    "train",
+    _TRAINING | _CLIPS,
+    partitions_def=MODELS_ON_DATASETS,
+    executor_def=dg.in_process_executor,
+    description="One model on one data set: train its stages, animate, score.",
+)
+animate = dg.define_asset_job(
+    "animate",
+    _CLIPS,
+    partitions_def=MODELS_ON_DATASETS,
+    executor_def=dg.in_process_executor,
+    description="One model on one data set: animate and score (also clips made elsewhere).",
+)
+rescore = dg.define_asset_job(
+    "rescore",
+    dg.AssetSelection.assets("scores"),
+    partitions_def=MODELS_ON_DATASETS,
+    executor_def=dg.in_process_executor,
+    description="Score stored clips again.",
+)
+benchmark = dg.define_asset_job(
+    "benchmark",
+    dg.AssetSelection.assets("benchmark", "report"),
+    partitions_def=DATASETS,
+    executor_def=dg.in_process_executor,
+    description="The table and the page of one data set.",
+)
 
 
 @dg.op
@@ -36,19 +68,30 @@ def demo() -> None:
     run_demo()
 
 
-@dg.schedule(job=rescore, cron_schedule="0 3 * * 1", name="weekly_rescore",
-             description="Mondays at three: score every stored prediction again, ignoring cached scores; the check `reproduces` fails when unchanged inputs give another number.")
+@dg.schedule(
+    job=rescore,
+    cron_schedule="0 3 * * 1",
+    name="weekly_rescore",
+    description="Mondays at three: score every stored prediction again, ignoring cached scores; the check `reproduces` fails when unchanged inputs give another number.",
+)
 def weekly_rescore(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
     """One run per model that has scores."""
     scored = sorted(context.instance.get_materialized_partitions(dg.AssetKey("scores")))
     if not scored:
         return dg.SkipReason("nothing has been scored yet")
     config = {"ops": {"scores": {"config": {"ignore_cache": True}}}}
-    return [dg.RunRequest(run_key=f"{context.scheduled_execution_time.isoformat()}-{key}", partition_key=key, run_config=config) for key in scored]
+    return [
+        dg.RunRequest(run_key=f"{context.scheduled_execution_time.isoformat()}-{key}", partition_key=key, run_config=config)
+        for key in scored
+    ]
 
 
-@dg.sensor(job=animate, name="new_predictions", minimum_interval_seconds=60,
-           description="Scores every new folder of generated clips (with a manifest.json) under <lake>/inbox/.")
+@dg.sensor(
+    job=animate,
+    name="new_predictions",
+    minimum_interval_seconds=60,
+    description="Scores every new folder of generated clips (with a manifest.json) under <lake>/inbox/.",
+)
 def new_predictions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """One run per folder whose manifest is new or has changed."""
     from assets.inbox import unseen
@@ -58,12 +101,21 @@ def new_predictions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg
     for problem in found.problems:
         context.log.error(problem)
     if not found.folders:
-        return dg.SensorResult(skip_reason=f"no new folder in the inbox{' (one or more cannot be read, see the log)' if found.problems else ''}", cursor=json.dumps(found.cursor))
-    requests = [dg.RunRequest(run_key=f"{folder}-{found.cursor[str(folder)]}", partition_key=model_partition(dataset, model),
-                              run_config={"ops": {"predictions": {"config": {"folder": str(folder)}}}}) for folder, dataset, model in found.folders]
+        return dg.SensorResult(
+            skip_reason=f"no new folder in the inbox{' (one or more cannot be read, see the log)' if found.problems else ''}",
+            cursor=json.dumps(found.cursor),
+        )
+    requests = [
+        dg.RunRequest(
+            run_key=f"{folder}-{found.cursor[str(folder)]}",
+            partition_key=model_partition(dataset, model),
+            run_config={"ops": {"predictions": {"config": {"folder": str(folder)}}}},
+        )
+        for folder, dataset, model in found.folders
+    ]
     models = MODELS.build_add_request(sorted({model for _, _, model in found.folders}))
     datasets = DATASETS.build_add_request(sorted({dataset for _, dataset, _ in found.folders}))
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=[models, datasets], cursor=json.dumps(found.cursor))
 
 
-JOBS = [prepare, encode, train, animate, rescore, benchmark, demo]
+JOBS: list[Any] = [prepare, encode, train, animate, rescore, benchmark, demo]

@@ -39,11 +39,15 @@ def import_folder(step: Step, folder: str) -> Predicted:
 def _import(step: Step, folder: Path, reused: int) -> Predicted:
     manifest = import_predictions(step.lake, folder, step.lineage(["clips", "poses", "checkpoints"]))
     if (manifest.dataset, manifest.method, manifest.seed) != (step.dataset.name, step.model.method, step.model.seed):
-        raise UserError(f"{folder}: the manifest is of {manifest.method} on {manifest.dataset}, not of {step.model} on {step.dataset.name}; materialize its own partition")
+        raise UserError(
+            f"{folder}: the manifest is of {manifest.method} on {manifest.dataset}, not of {step.model} on {step.dataset.name}; materialize its own partition"
+        )
     step.lake.delete("predictions", _superseded(manifest), step.lineage([]))
     wanted = {clip.clip_id for clip in step.lake.clips(step.dataset.name, manifest.split)}
     wanted = wanted & set(step.dataset.training_clips) if step.dataset.training_clips else wanted
-    return Predicted(prediction_id=manifest.prediction_id, folder=folder, missing=len(wanted - {clip.clip_id for clip in manifest.clips}), reused=reused)
+    return Predicted(
+        prediction_id=manifest.prediction_id, folder=folder, missing=len(wanted - {clip.clip_id for clip in manifest.clips}), reused=reused
+    )
 
 
 def _superseded(manifest: PredictionManifest) -> pc.Expression:

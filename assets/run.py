@@ -57,7 +57,12 @@ def prepare(instance: dg.DagsterInstance, lake: Lake, dataset: registry.Dataset,
     """Register a data set, and materialize its videos, clips and features."""
     registry.register(lake, dataset)
     add_partitions(instance, dataset.name, [])
-    execute(instance, "prepare", dataset.name, {"resources": {"lake": {"config": {"root": str(lake.root)}}, "engine": {"config": {"engine": engine}}}})
+    execute(
+        instance,
+        "prepare",
+        dataset.name,
+        {"resources": {"lake": {"config": {"root": str(lake.root)}}, "engine": {"config": {"engine": engine}}}},
+    )
     return outcome(lake, dataset)
 
 
@@ -97,7 +102,13 @@ def outcome(lake: Lake, dataset: registry.Dataset) -> Outcome:
     with_error = {row["clip_id"] for row in lake.rows("poses", mine & (pc.field("frame") < 0), ["clip_id", "frame"])}
     usable = {clip.clip_id for clip in lake.clips(dataset.name)} - with_error
     sheet = lake.root / "reports" / f"{dataset.name}_{dataset.extractors[0]}.jpg"
-    return Outcome(dataset=dataset.name, report=None, sheet=sheet if sheet.is_file() else None, failed=failed_videos + len(failed_clips | with_error), usable=len(usable))
+    return Outcome(
+        dataset=dataset.name,
+        report=None,
+        sheet=sheet if sheet.is_file() else None,
+        failed=failed_videos + len(failed_clips | with_error),
+        usable=len(usable),
+    )
 
 
 def _on(lake: Lake) -> dict[str, Any]:

@@ -16,7 +16,15 @@ def score_predictions(step: Step, *, ignore_cache: bool) -> tuple[pa.Table, Scor
     mine = (pc.field("protocol") == protocol) & (pc.field("split") == split) & (pc.field("prediction_id") == prediction_id)
     before = step.lake.read("scores", where=mine)
     lineage = step.lineage(["predictions", "clips"], protocol=protocol)
-    report = score(step.lake, protocol=protocol, dataset=step.dataset.name, split=split, prediction_id=prediction_id, ignore_cache=ignore_cache, lineage=lineage)
+    report = score(
+        step.lake,
+        protocol=protocol,
+        dataset=step.dataset.name,
+        split=split,
+        prediction_id=prediction_id,
+        ignore_cache=ignore_cache,
+        lineage=lineage,
+    )
     return before, report, rescore_differences(before.to_pylist(), step.lake.read("scores", where=mine).to_pylist())
 
 

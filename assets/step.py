@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 import pyarrow as pa
@@ -17,6 +17,11 @@ from pipelines.code_version import ROOT
 from pipelines.lake import Lake, digest_rows
 from pipelines.sources import registry
 from pipelines.tables import TABLES
+
+if TYPE_CHECKING:
+    Result: TypeAlias = dg.MaterializeResult[Any]
+else:
+    Result = dg.MaterializeResult  # Dagster reads the annotation of a step at run time and knows only the bare class
 
 _PREVIEW_ROWS = 6
 
@@ -43,8 +48,14 @@ class Step:
     def lineage(self, inputs: Sequence[str], **facts: Any) -> dict[str, Any]:
         """What a commit of this step records."""
         return {
-            "asset": [key.to_user_string() for key in sorted(self.context.selected_asset_keys)], "run_id": self.context.run_id, "partition": str(self.context.partition_key),
-            "git_commit": git_commit(), "code_version": dict(_code_versions(self.context)), "inputs": {table: self.lake.version(table) for table in inputs}, **facts}
+            "asset": [key.to_user_string() for key in sorted(self.context.selected_asset_keys)],
+            "run_id": self.context.run_id,
+            "partition": str(self.context.partition_key),
+            "git_commit": git_commit(),
+            "code_version": dict(_code_versions(self.context)),
+            "inputs": {table: self.lake.version(table) for table in inputs},
+            **facts,
+        }
 
 
 def _code_versions(context: dg.AssetExecutionContext) -> dict[str, str | None]:
@@ -77,7 +88,12 @@ def git_commit() -> str | None:
 def table_schema(table: str) -> dg.TableSchema:
     """Columns of a table, for the UI."""
     spec = TABLES[table]
-    return dg.TableSchema(columns=[dg.TableColumn(name, str(kind), constraints=dg.TableColumnConstraints(nullable=name not in spec.key)) for name, kind in spec.columns])
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(name, str(kind), constraints=dg.TableColumnConstraints(nullable=name not in spec.key))
+            for name, kind in spec.columns
+        ]
+    )
 
 
 def data_version(table: str, rows: pa.Table) -> dg.DataVersion:
@@ -120,11 +136,24 @@ def _inline(name: str, kind: str, data: bytes) -> dg.MetadataValue[Any]:
 
 
 def result(
-    step: Step, table: str, rows: pa.Table, columns: Sequence[str], *, checks: Sequence[dg.AssetCheckResult] = (), version: dg.DataVersion | None = None,
+    step: Step,
+    table: str,
+    rows: pa.Table,
+    columns: Sequence[str],
+    *,
+    checks: Sequence[dg.AssetCheckResult] = (),
+    version: dg.DataVersion | None = None,
     **metadata: Any,
-) -> dg.MaterializeResult[Any]:
+) -> Result:
     """A step's outcome: counts, schema, preview, where the rows are, data version and checks."""
     shown: Mapping[str, Any] = {
-        "dagster/partition_row_count": rows.num_rows, "dagster/column_schema": table_schema(table), "preview": preview(rows, columns),
-        "delta_version": step.lake.version(table), "table": dg.MetadataValue.path(str(step.lake.root / "delta" / table)), **metadata}
-    return dg.MaterializeResult(asset_key=table, metadata=shown, data_version=version or data_version(table, rows), check_results=list(checks))
+        "dagster/partition_row_count": rows.num_rows,
+        "dagster/column_schema": table_schema(table),
+        "preview": preview(rows, columns),
+        "delta_version": step.lake.version(table),
+        "table": dg.MetadataValue.path(str(step.lake.root / "delta" / table)),
+        **metadata,
+    }
+    return dg.MaterializeResult(
+        asset_key=table, metadata=shown, data_version=version or data_version(table, rows), check_results=list(checks)
+    )

@@ -7,16 +7,21 @@ from assets.checks import schema_check, schema_spec
 from assets.features import CODE as FEATURES_CODE
 from assets.partitions import MODELS_ON_DATASETS, TO_DATASET
 from assets.resources import LakeResource
-from assets.step import open_step, result
+from assets.step import Result, open_step, result
 from pipelines.code_version import code_version
 
 CODE = code_version("models/training_rows.py")
 
 
 @dg.asset(
-    partitions_def=MODELS_ON_DATASETS, group_name="training", kinds={"parquet"}, code_version=f"{CODE}-{FEATURES_CODE}", check_specs=[schema_spec("training_rows")],
-    deps=[dg.AssetDep("clips", partition_mapping=TO_DATASET), dg.AssetDep("poses", partition_mapping=TO_DATASET)])
-def training_rows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+    partitions_def=MODELS_ON_DATASETS,
+    group_name="training",
+    kinds={"parquet"},
+    code_version=f"{CODE}-{FEATURES_CODE}",
+    check_specs=[schema_spec("training_rows")],
+    deps=[dg.AssetDep("clips", partition_mapping=TO_DATASET), dg.AssetDep("poses", partition_mapping=TO_DATASET)],
+)
+def training_rows(context: dg.AssetExecutionContext, lake: LakeResource) -> Result:
     """Usable training clips with poses, their eligible reference frames, and the versions that they came from."""
     from models.training_rows import write_training_rows
 
@@ -24,4 +29,6 @@ def training_rows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
     write_training_rows(step.lake, step.dataset, step.model.method, step.lineage(["clips", "poses"]))
     rows = step.lake.read("training_rows", where=(pc.field("dataset") == step.dataset.name) & (pc.field("method") == step.model.method))
     columns = ["clip_id", "video_id", "subject", "split", "frames", "extractor"]
-    return result(step, "training_rows", rows, columns, checks=[schema_check("training_rows", rows)], subjects=len(set(rows["subject"].to_pylist())))
+    return result(
+        step, "training_rows", rows, columns, checks=[schema_check("training_rows", rows)], subjects=len(set(rows["subject"].to_pylist()))
+    )

@@ -23,4 +23,5 @@ def autoencoder_folder(name: str) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise MissingWeightsError(
             f"no weights for the autoencoder {name}: not a folder, not in the Hugging Face cache, and not to be downloaded ({type(error).__name__}); "
-            f"run `hf download {name}` on a machine with network, or use the variant `demo`") from None
+            f"run `hf download {name}` on a machine with network, or use the variant `demo`"
+        ) from None

@@ -62,5 +62,7 @@ def load_strictly(part: Any, weights: Mapping[str, Any], *, source: str, may_be_
     missing = sorted(key for key in wanted - set(weights) if not any(fnmatch(key, pattern) for pattern in may_be_missing))
     unexpected = sorted(set(weights) - wanted)
     if missing or unexpected:
-        raise UserError(f"{source} does not fit {type(part).__name__}: missing {missing[:5]}, unexpected {unexpected[:5]}; is it the checkpoint of another method or size?")
+        raise UserError(
+            f"{source} does not fit {type(part).__name__}: missing {missing[:5]}, unexpected {unexpected[:5]}; is it the checkpoint of another method or size?"
+        )
     part.load_state_dict(weights, strict=not may_be_missing)

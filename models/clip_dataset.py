@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,10 +94,10 @@ def to_frames(images: Tensor) -> Frames:
 class Batch:
     """R references with K targets each."""
 
-    reference_image: Tensor   # [R, 3, H, W] in [-1, 1]
+    reference_image: Tensor  # [R, 3, H, W] in [-1, 1]
     reference_latent: Tensor  # [R, C, h, w]
-    latents: Tensor           # [R, K, C, h, w]
-    pose: Tensor              # [R * K, 3, H, W] in [0, 1]
+    latents: Tensor  # [R, K, C, h, w]
+    pose: Tensor  # [R * K, 3, H, W] in [0, 1]
 
 
 @dataclass
@@ -107,6 +108,8 @@ class ClipStore:
     size: tuple[int, int]
     codec: LatentCodec
     augment: bool = False
+    cache: Path | None = None
+    """Folder where encoded clips are kept between stages and resumed runs; only without `augment`, and for one codec."""
     _kept: dict[int, Any] = field(default_factory=dict)
 
     def fitted(self, index: int, rng: np.random.Generator | None = None) -> tuple[Frames, Frames]:
@@ -123,10 +126,24 @@ class ClipStore:
             kept: tuple[Frames, Tensor, Frames] = self._kept[index]
             return kept
         frames, poses = self.fitted(index, rng if self.augment else None)
-        made = frames, self.codec.encode(to_signed(frames)), poses
+        made = frames, self._encoded(index, frames), poses
         if not self.augment:
             self._kept[index] = made
         return made
+
+    def _encoded(self, index: int, frames: Frames) -> Tensor:
+        if self.augment or self.cache is None:
+            return self.codec.encode(to_signed(frames))
+        from safetensors.torch import load_file, save_file
+
+        path = self.cache / f"{self.clips[index].clip.clip_id}-{self.size[0]}x{self.size[1]}.safetensors"
+        if path.is_file():
+            return load_file(path)["latents"]
+        latents = self.codec.encode(to_signed(frames))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"latents": latents.contiguous()}, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+        return latents
 
     def batch(self, chosen: Sequence[tuple[int, int, Sequence[int]]], rng: np.random.Generator) -> Batch:
         """Batch of (clip index, reference frame, target frames) triples."""
@@ -137,11 +154,17 @@ class ClipStore:
             reference_latents.append(encoded[reference])
             latents.append(encoded[list(targets)])
             poses.append(to_unit(drawn[list(targets)]))
-        return Batch(reference_image=torch.cat(references), reference_latent=torch.stack(reference_latents),
-                     latents=torch.stack(latents), pose=torch.cat(poses))
+        return Batch(
+            reference_image=torch.cat(references),
+            reference_latent=torch.stack(reference_latents),
+            latents=torch.stack(latents),
+            pose=torch.cat(poses),
+        )
 
 
-def draw_pairs(clips: Sequence[TrainingClip], references: int, targets: int, rng: np.random.Generator, distance: int = 30) -> list[tuple[int, int, list[int]]]:
+def draw_pairs(
+    clips: Sequence[TrainingClip], references: int, targets: int, rng: np.random.Generator, distance: int = 30
+) -> list[tuple[int, int, list[int]]]:
     """Stage 1: random references, each with random targets of the same video at least `distance` frames away where the clip has them."""
     chosen = []
     for _ in range(references):
@@ -154,7 +177,9 @@ def draw_pairs(clips: Sequence[TrainingClip], references: int, targets: int, rng
     return chosen
 
 
-def draw_windows(clips: Sequence[TrainingClip], batch: int, length: int, stride: int, rng: np.random.Generator) -> list[tuple[int, int, list[int]]]:
+def draw_windows(
+    clips: Sequence[TrainingClip], batch: int, length: int, stride: int, rng: np.random.Generator
+) -> list[tuple[int, int, list[int]]]:
     """Stage 2: random windows of `length` frames, `stride` apart (closer where the clip is short); the reference is any eligible frame."""
     chosen = []
     for _ in range(batch):

@@ -44,8 +44,16 @@ def generate(lake: Lake, dataset: Dataset, key: ModelKey) -> Generated:
         raise UserError(f"data set {dataset.name} has no held-out clip with poses of {dataset.training_extractor!r}; extract them first")
     checkpoint = current_checkpoint(lake, dataset, key)
     animator = method_named(key.method).load(key.variant, checkpoint[1] if checkpoint else None)
-    empty = PredictionManifest(method=key.method, variant=key.variant, seed=key.seed, checkpoint_id=checkpoint[0] if checkpoint else "",
-                               sampler=json.dumps(dict(animator.sampler), sort_keys=True), dataset=dataset.name, split=str(clips[0].split), clips=())
+    empty = PredictionManifest(
+        method=key.method,
+        variant=key.variant,
+        seed=key.seed,
+        checkpoint_id=checkpoint[0] if checkpoint else "",
+        sampler=json.dumps(dict(animator.sampler), sort_keys=True),
+        dataset=dataset.name,
+        split=str(clips[0].split),
+        clips=(),
+    )
     folder = lake.root / "generated" / dataset.name / f"{str(key).replace(':', '-')}-{empty.prediction_id}"
     folder.mkdir(parents=True, exist_ok=True)
     made, reused, failures = list[PredictedClip](), 0, dict[str, str]()

@@ -13,9 +13,9 @@ class Condition:
     """What steers the denoiser. R references, each for N / R consecutive pose images."""
 
     reference_latent: Tensor  # [R, C, h, w] clean latents
-    image_tokens: Tensor      # [R, S, D] tokens of the image encoder
-    pose: Tensor              # [N, 3, H, W] pose images in [0, 1]
-    dropped: Tensor           # [R] bool: True where the reference is the null condition
+    image_tokens: Tensor  # [R, S, D] tokens of the image encoder
+    pose: Tensor  # [N, 3, H, W] pose images in [0, 1]
+    dropped: Tensor  # [R] bool: True where the reference is the null condition
 
 
 def null_conditions(condition: Condition, dropped: Tensor) -> Condition:

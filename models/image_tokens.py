@@ -31,7 +31,7 @@ class PooledImageTokens(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> Tensor:
         """[R, 3, H, W] in [-1, 1] -> [R, 1, dim]."""
-        return self.projection(F.adaptive_avg_pool2d(images, 8).flatten(1))[:, None]  # type: ignore[no-any-return]
+        return self.projection(F.adaptive_avg_pool2d(images, 8).flatten(1))[:, None]
 
 
 class ClipImageTokens(nn.Module):
@@ -48,4 +48,4 @@ class ClipImageTokens(nn.Module):
         side = self.encoder.config.image_size
         pixels = F.interpolate((images + 1) / 2, (side, side), mode="bicubic", antialias=True, align_corners=False)
         mean, std = images.new_tensor(_CLIP_MEAN)[:, None, None], images.new_tensor(_CLIP_STD)[:, None, None]
-        return self.encoder((pixels - mean) / std).image_embeds[:, None]  # type: ignore[no-any-return]
+        return self.encoder((pixels - mean) / std).image_embeds[:, None]

@@ -29,15 +29,24 @@ class Method(Protocol):
     """What a method offers. `stages` is empty for methods that do not train."""
 
     stages: tuple[str, ...]
-    variants: Mapping[str, Any]
     default_variant: str
 
     def config(self, variant: str) -> dict[str, Any]:
         """All settings of a variant, as plain values."""
         ...
 
-    def train(self, stage: str, *, variant: str, clips: Sequence[TrainingClip], parent: Path | None, out: Path, seed: int, identity: dict[str, str],
-              on_record: Callable[[StepRecord], None] | None = None) -> list[StepRecord]:
+    def train(
+        self,
+        stage: str,
+        *,
+        variant: str,
+        clips: Sequence[TrainingClip],
+        parent: Path | None,
+        out: Path,
+        seed: int,
+        identity: dict[str, str],
+        on_record: Callable[[StepRecord], None] | None = None,
+    ) -> list[StepRecord]:
         """Train one stage into the folder `out`; resumes what was cut off."""
         ...
 
@@ -60,9 +69,3 @@ def method_named(name: str) -> Method:
     if name not in known:
         raise UserError(f"no method {name!r}; there are: {', '.join(sorted(known))}")
     return known[name]
-
-
-def check_variant(method: str, variants: Mapping[str, Any], variant: str) -> None:
-    """UserError lists a method's variants."""
-    if variant not in variants:
-        raise UserError(f"{method} has no variant {variant!r}; it has: {', '.join(variants)}")

@@ -15,10 +15,10 @@ Objective = Literal["v", "epsilon"]
 class NoiseConfig:
     """Scaled-linear betas of Stable Diffusion; zero terminal SNR with v-prediction unless the paper-literal epsilon is chosen."""
 
-    objective: Objective = "v"           # [R] public reproduction; the paper writes epsilon
-    zero_terminal_snr: bool = True       # Lin et al. 2024, Algorithm 1
-    min_snr_gamma: float | None = 5.0    # Hang et al. 2023; None = no reweighting
-    noise_offset: float = 0.05           # one extra value per sample and channel
+    objective: Objective = "v"  # [R] public reproduction; the paper writes epsilon
+    zero_terminal_snr: bool = True  # Lin et al. 2024, Algorithm 1
+    min_snr_gamma: float | None = 5.0  # Hang et al. 2023; None = no reweighting
+    noise_offset: float = 0.05  # one extra value per sample and channel
     train_steps: int = 1000
 
     def __post_init__(self) -> None:
@@ -31,9 +31,16 @@ def make_scheduler(config: NoiseConfig) -> Any:
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
-        num_train_timesteps=config.train_steps, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        steps_offset=1, rescale_betas_zero_snr=config.zero_terminal_snr, timestep_spacing="trailing",
-        prediction_type="v_prediction" if config.objective == "v" else "epsilon")
+        num_train_timesteps=config.train_steps,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        steps_offset=1,
+        rescale_betas_zero_snr=config.zero_terminal_snr,
+        timestep_spacing="trailing",
+        prediction_type="v_prediction" if config.objective == "v" else "epsilon",
+    )
 
 
 def alpha_bar(scheduler: Any, timesteps: Tensor, like: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -23,7 +24,7 @@ def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 def _controlnet_layers(widths: Sequence[int], out_channels: int) -> list[nn.Module]:
     """3x3 convolutions in pairs, the second of each pair with stride 2 (ControlNet's conditioning embedding)."""
     layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1), nn.SiLU()]
-    for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+    for narrow, wide in itertools.pairwise(widths):
         layers += [nn.Conv2d(narrow, narrow, 3, padding=1), nn.SiLU(), nn.Conv2d(narrow, wide, 3, padding=1, stride=2), nn.SiLU()]
     return [*layers, _zeroed(nn.Conv2d(widths[-1], out_channels, 3, padding=1))]
 
@@ -50,4 +51,4 @@ class PoseGuider(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.layers = nn.Sequential(*build(tuple(widths), out_channels))
 
     def forward(self, pose: Tensor) -> Tensor:
-        return self.layers(pose)  # type: ignore[no-any-return]
+        return self.layers(pose)

@@ -45,11 +45,12 @@ class ReferenceBank:
 
 def attend(attn: Any, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
     """Multi-head attention with the layer's own projections; queries [B, L, C], context [B, M, C], mask [B, 1, 1, M] bool."""
+
     def heads(x: Tensor) -> Tensor:
         return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
     out = F.scaled_dot_product_attention(heads(attn.to_q(queries)), heads(attn.to_k(context)), heads(attn.to_v(context)), attn_mask=mask)
-    return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+    return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
 
 
 class WriteReference:
@@ -113,8 +114,16 @@ def freeze_unused_tail(unet: Any) -> list[str]:
     """Freeze the writer's parameters behind its last bank, which never get a gradient; returns their names."""
     last_block = spatial_sites(unet)[-1].removesuffix(".attn1.processor")
     transformer = last_block.rsplit(".transformer_blocks", 1)[0]
-    dead = (f"{last_block}.attn1.", f"{last_block}.norm2.", f"{last_block}.attn2.", f"{last_block}.norm3.", f"{last_block}.ff.", f"{transformer}.proj_out.",
-            "conv_norm_out.", "conv_out.")
+    dead = (
+        f"{last_block}.attn1.",
+        f"{last_block}.norm2.",
+        f"{last_block}.attn2.",
+        f"{last_block}.norm3.",
+        f"{last_block}.ff.",
+        f"{transformer}.proj_out.",
+        "conv_norm_out.",
+        "conv_out.",
+    )
     frozen = [name for name, _ in unet.named_parameters() if name.startswith(dead)]
     for name, parameter in unet.named_parameters():
         if name in set(frozen):

@@ -15,7 +15,9 @@ Predict = Callable[[Tensor, list[int], int], Tensor]
 
 
 @torch.no_grad()
-def sample_windows(predict: Predict, noise: Tensor, scheduler: Any, steps: int, windows: Windows, advance: Callable[[], None] | None = None) -> Tensor:
+def sample_windows(
+    predict: Predict, noise: Tensor, scheduler: Any, steps: int, windows: Windows, advance: Callable[[], None] | None = None
+) -> Tensor:
     """[F, C, h, w] Gaussian noise -> clean latents; predictions of overlapping windows are averaged at every step.
 
     Deterministic (eta 0): Song et al. 2021, Eq. 12.

@@ -22,8 +22,18 @@ from pipelines.errors import UserError
 from pipelines.lake import Lake, digest_rows
 from pipelines.sources.registry import Dataset
 
-CODE = ("models/training_loop.py", "models/clip_dataset.py", "models/noise.py", "models/latents.py", "models/reference_attention.py", "models/pose_guider.py",
-        "models/temporal_attention.py", "models/guidance.py", "models/image_tokens.py", "pipelines/keypoints.py")
+CODE = (
+    "models/training_loop.py",
+    "models/clip_dataset.py",
+    "models/noise.py",
+    "models/latents.py",
+    "models/reference_attention.py",
+    "models/pose_guider.py",
+    "models/temporal_attention.py",
+    "models/guidance.py",
+    "models/image_tokens.py",
+    "pipelines/keypoints.py",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +63,9 @@ def checkpoint_id_of(lake: Lake, dataset: Dataset, key: ModelKey, stage: str) ->
 
 def training_rows_digest(lake: Lake, dataset: Dataset, method: str) -> str:
     """Content digest of the rows that a method trains on."""
-    return digest_rows("training_rows", lake.read("training_rows", where=(pc.field("dataset") == dataset.name) & (pc.field("method") == method)))
+    return digest_rows(
+        "training_rows", lake.read("training_rows", where=(pc.field("dataset") == dataset.name) & (pc.field("method") == method))
+    )
 
 
 def checkpoint_row(lake: Lake, checkpoint_id: str) -> dict[str, Any] | None:
@@ -72,7 +84,9 @@ def current_checkpoint(lake: Lake, dataset: Dataset, key: ModelKey) -> tuple[str
     wanted = checkpoint_id_of(lake, dataset, key, stages[-1])
     row = checkpoint_row(lake, wanted)
     if row is None:
-        raise UserError(f"{key} is not trained on {dataset.name} as its data, config and code are today; materialize {' and '.join(stages)} first")
+        raise UserError(
+            f"{key} is not trained on {dataset.name} as its data, config and code are today; materialize {' and '.join(stages)} first"
+        )
     return wanted, lake.path(row["uri"])
 
 
@@ -91,10 +105,22 @@ def train_stage(lake: Lake, dataset: Dataset, key: ModelKey, stage: str, lineage
     identity = {"checkpoint_id": checkpoint_id, "method": key.method, "variant": key.variant, "dataset": dataset.name}
     records = method.train(stage, variant=key.variant, clips=clips, parent=parent, out=folder, seed=key.seed, identity=identity)
     manifest = read_manifest(folder)
-    row = {**identity, "stage": stage, "seed": key.seed, "parent": manifest["parent"], "config": json.dumps(manifest["config"], sort_keys=True), "uri": lake.uri(folder),
-           "digest": files_digest(manifest), "steps": records[-1].step, "seconds": time.monotonic() - started, "parameters": manifest["trained_parameters"],
-           "training_rows_digest": training_rows_digest(lake, dataset, key.method), "training_rows_version": lake.version("training_rows"),
-           "code_version": training_code(key.method), "metrics": json.dumps({"loss_fall": loss_fall(records), "additions": manifest["additions"]})}
+    row = {
+        **identity,
+        "stage": stage,
+        "seed": key.seed,
+        "parent": manifest["parent"],
+        "config": json.dumps(manifest["config"], sort_keys=True),
+        "uri": lake.uri(folder),
+        "digest": files_digest(manifest),
+        "steps": records[-1].step,
+        "seconds": time.monotonic() - started,
+        "parameters": manifest["trained_parameters"],
+        "training_rows_digest": training_rows_digest(lake, dataset, key.method),
+        "training_rows_version": lake.version("training_rows"),
+        "code_version": training_code(key.method),
+        "metrics": json.dumps({"loss_fall": loss_fall(records), "additions": manifest["additions"]}),
+    }
     lake.write("training_log", [_log_row(checkpoint_id, record) for record in records], lineage)
     lake.write("checkpoints", [row], lineage)  # last: a row means that all of it is there
     return StageResult(row=row, records=records, folder=folder, reused=False)
@@ -117,8 +143,15 @@ def _parent(lake: Lake, dataset: Dataset, key: ModelKey, stage: str, method: Met
 
 
 def _log_row(checkpoint_id: str, record: StepRecord) -> dict[str, Any]:
-    return {"checkpoint_id": checkpoint_id, "step": record.step, "loss": record.loss, "probe_loss": record.probe_loss, "learning_rate": record.learning_rate,
-            "gradient_norm": record.gradient_norm, "seconds": record.seconds}
+    return {
+        "checkpoint_id": checkpoint_id,
+        "step": record.step,
+        "loss": record.loss,
+        "probe_loss": record.probe_loss,
+        "learning_rate": record.learning_rate,
+        "gradient_norm": record.gradient_norm,
+        "seconds": record.seconds,
+    }
 
 
 def _records(lake: Lake, checkpoint_id: str) -> list[StepRecord]:
@@ -129,5 +162,3 @@ def _records(lake: Lake, checkpoint_id: str) -> list[StepRecord]:
 def pictures_of(folder: Path) -> list[Path]:
     """Periodic pictures of a stage, first to last."""
     return sorted(folder.with_name(f"{folder.name}.pictures").glob("*.png"))
-
-

@@ -31,11 +31,11 @@ class LoopConfig:
     warmup_steps: int = 1
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
-    ema_decay: float | None = 0.99       # of the weights that are saved; None = the last ones
-    accumulation: int = 1                # micro-batches per step
-    probes: int = 20                     # evaluations of the probe loss over the run, the first before any step
-    pictures: int = 4                    # periodic samples over the run
-    save_every_s: float = 20.0           # resume state
+    ema_decay: float | None = 0.99  # of the weights that are saved; None = the last ones
+    accumulation: int = 1  # micro-batches per step
+    probes: int = 20  # evaluations of the probe loss over the run, the first before any step
+    pictures: int = 4  # periodic samples over the run
+    save_every_s: float = 20.0  # resume state
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.accumulation < 1:
@@ -97,11 +97,15 @@ class TrainingState:
                 self.average[name].copy_(average[name])
         for name, parameter in self.parameters.items():
             if f"{name}.first" in moments:
-                self.optimizer.state[parameter] = {"step": moments[f"{name}.step"], "exp_avg": moments[f"{name}.first"], "exp_avg_sq": moments[f"{name}.second"]}
+                self.optimizer.state[parameter] = {
+                    "step": moments[f"{name}.step"],
+                    "exp_avg": moments[f"{name}.first"],
+                    "exp_avg_sq": moments[f"{name}.second"],
+                }
         return True
 
     def _moments(self) -> dict[str, Tensor]:
-        moments = {}
+        moments: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             state: dict[str, Any] = self.optimizer.state.get(parameter, {})
             if state:
@@ -165,8 +169,16 @@ def flushed_denormals() -> Iterator[None]:
 
 @flushed_denormals()
 def train(
-    parameters: Mapping[str, nn.Parameter], loss_at: LossAt, config: LoopConfig, *, seed: int, state_folder: Path, label: str,
-    probe: Callable[[], Tensor], picture: Callable[[int], None] | None = None, on_record: Callable[[StepRecord], None] | None = None,
+    parameters: Mapping[str, nn.Parameter],
+    loss_at: LossAt,
+    config: LoopConfig,
+    *,
+    seed: int,
+    state_folder: Path,
+    label: str,
+    probe: Callable[[], Tensor],
+    picture: Callable[[int], None] | None = None,
+    on_record: Callable[[StepRecord], None] | None = None,
 ) -> list[StepRecord]:
     """Run (or continue) `config.steps` steps and leave the averaged weights in the network; returns the whole log."""
     state = TrainingState(parameters, config)
@@ -201,7 +213,7 @@ def _accumulate(loss_at: LossAt, config: LoopConfig, seed: int, step: int) -> fl
     total = 0.0
     for micro in range(step * config.accumulation, (step + 1) * config.accumulation):
         loss = loss_at(micro, generator_for(seed, micro)) / config.accumulation
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         total += loss.item()
     return total
 

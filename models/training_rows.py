@@ -29,7 +29,9 @@ def clips_of_splits(lake: Lake, dataset: Dataset, splits: Sequence[str]) -> list
     clips = [clip for clip in lake.clips(dataset.name) if clip.split in splits]
     unknown = sorted(set(dataset.training_clips) - {clip.clip_id for clip in lake.clips(dataset.name)})
     if unknown:
-        raise UserError(f"--clip {unknown[0]}: data set {dataset.name} has no such usable clip; `rotoscope query \"select clip_id, video_id, reason from clips\"` lists them")
+        raise UserError(
+            f'--clip {unknown[0]}: data set {dataset.name} has no such usable clip; `rotoscope query "select clip_id, video_id, reason from clips"` lists them'
+        )
     return [clip for clip in clips if not dataset.training_clips or clip.clip_id in dataset.training_clips]
 
 
@@ -42,15 +44,22 @@ def load_poses(lake: Lake, dataset: Dataset, clips: Sequence[Clip]) -> dict[str,
     """(keypoints [T, 133, 2] px, scores [T, 133]) by clip id, for the clips that have them without an error."""
     extractor = training_extractor(dataset)
     where = (
-        (pc.field("dataset") == dataset.name) & (pc.field("extractor") == extractor.name) & (pc.field("version") == extractor.version)
-        & (pc.field("weights_digest") == extractor.weights_digest()) & pc.field("clip_id").isin([clip.clip_id for clip in clips]) & (pc.field("frame") >= 0))
+        (pc.field("dataset") == dataset.name)
+        & (pc.field("extractor") == extractor.name)
+        & (pc.field("version") == extractor.version)
+        & (pc.field("weights_digest") == extractor.weights_digest())
+        & pc.field("clip_id").isin([clip.clip_id for clip in clips])
+        & (pc.field("frame") >= 0)
+    )
     rows: dict[str, list[tuple[list[float], list[float]]]] = {}
     for row in lake.rows("poses", where, ["clip_id", "frame", "keypoints", "scores"]):
         rows.setdefault(row["clip_id"], []).append((row["keypoints"], row["scores"]))
     lengths = {clip.clip_id: clip.num_frames for clip in clips}
     return {
         clip_id: (np.asarray([k for k, _ in frames], np.float32).reshape(-1, 133, 2), np.asarray([s for _, s in frames], np.float32))
-        for clip_id, frames in rows.items() if len(frames) == lengths[clip_id]}
+        for clip_id, frames in rows.items()
+        if len(frames) == lengths[clip_id]
+    }
 
 
 def eligible_references(scores: Points) -> list[int]:
@@ -67,13 +76,28 @@ def build_training_rows(lake: Lake, dataset: Dataset, method: str) -> list[dict[
     if not poses:
         raise UserError(
             f"data set {dataset.name}: none of {len(clips)} training clips has poses of extractor {extractor.name!r} (its version and weights of today); "
-            f"extract them first, or look at the reasons with `rotoscope query \"select clip_id, error, reason from poses where error is not null\"`")
+            f'extract them first, or look at the reasons with `rotoscope query "select clip_id, error, reason from poses where error is not null"`'
+        )
     versions = {"clips_version": lake.version("clips"), "poses_version": lake.version("poses")}
     return [
-        {"dataset": dataset.name, "method": method, "clip_id": clip.clip_id, "video_id": clip.video_id, "subject": clip.subject, "split": clip.split,
-         "uri": lake.uri(lake.path(clip.uri)), "frames": clip.num_frames, "references": eligible_references(poses[clip.clip_id][1]), "extractor": extractor.name,
-         "extractor_version": extractor.version, "weights_digest": extractor.weights_digest(), **versions}
-        for clip in clips if clip.clip_id in poses]
+        {
+            "dataset": dataset.name,
+            "method": method,
+            "clip_id": clip.clip_id,
+            "video_id": clip.video_id,
+            "subject": clip.subject,
+            "split": clip.split,
+            "uri": lake.uri(lake.path(clip.uri)),
+            "frames": clip.num_frames,
+            "references": eligible_references(poses[clip.clip_id][1]),
+            "extractor": extractor.name,
+            "extractor_version": extractor.version,
+            "weights_digest": extractor.weights_digest(),
+            **versions,
+        }
+        for clip in clips
+        if clip.clip_id in poses
+    ]
 
 
 def load_training_clips(lake: Lake, dataset: Dataset, method: str) -> list[TrainingClip]:
@@ -84,9 +108,18 @@ def load_training_clips(lake: Lake, dataset: Dataset, method: str) -> list[Train
     poses = load_poses(lake, dataset, wanted)
     missing = [row["clip_id"] for row in rows if row["clip_id"] not in poses]
     if missing or not rows:
-        raise UserError(f"data set {dataset.name}: {missing[0] if missing else 'no clip'} has no training row with poses; materialize training_rows again")
-    return [TrainingClip(clip=clips[row["clip_id"]], keypoints=poses[row["clip_id"]][0], scores=poses[row["clip_id"]][1], references=tuple(row["references"]))
-            for row in rows]
+        raise UserError(
+            f"data set {dataset.name}: {missing[0] if missing else 'no clip'} has no training row with poses; materialize training_rows again"
+        )
+    return [
+        TrainingClip(
+            clip=clips[row["clip_id"]],
+            keypoints=poses[row["clip_id"]][0],
+            scores=poses[row["clip_id"]][1],
+            references=tuple(row["references"]),
+        )
+        for row in rows
+    ]
 
 
 def write_training_rows(lake: Lake, dataset: Dataset, method: str, lineage: Mapping[str, Any] | None = None) -> None:

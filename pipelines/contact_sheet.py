@@ -79,19 +79,11 @@ def _clip_tiles(lake: Lake, row: Row, extractor: str, frames: int) -> list[Frame
 
 def _features(lake: Lake, clip: Clip, extractor: str) -> Features:
     """The clip's rows of the newest version of the extractor."""
-    where = (
-        (pc.field("dataset") == clip.dataset)
-        & (pc.field("clip_id") == clip.clip_id)
-        & (pc.field("extractor") == extractor)
-    )
+    where = (pc.field("dataset") == clip.dataset) & (pc.field("clip_id") == clip.clip_id) & (pc.field("extractor") == extractor)
     found: dict[str, dict[int, Row]] = {}
     for table in ("poses", "body_masks", "faces", "hands"):
         rows = sorted(lake.rows(table, where), key=lambda row: (row["version"], row["weights_digest"]))
-        newest = [
-            row
-            for row in rows
-            if (row["version"], row["weights_digest"]) == (rows[-1]["version"], rows[-1]["weights_digest"])
-        ]
+        newest = [row for row in rows if (row["version"], row["weights_digest"]) == (rows[-1]["version"], rows[-1]["weights_digest"])]
         if newest:
             found[table] = {row["frame"]: row for row in newest}
     return found

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 
 from pipelines.clip import Clip
 from pipelines.errors import UserError
-from pipelines.progress import Progress
 from pipelines.extract_worker import Engine, Extractor, Result, Rows, SerialEngine, Task, WorkerSpec, from_ipc
 from pipelines.lake import Lake
+from pipelines.progress import Progress
 from pipelines.weights import locked_by
 
 __all__ = ["Engine", "ExtractReport", "Extractor", "Rows", "SerialEngine", "engine_named", "extract"]
@@ -100,9 +100,7 @@ def engine_named(name: str) -> Engine:
     raise UserError(f"no engine {name!r}; there are: ray, serial")
 
 
-def _run(
-    engine: Engine, spec: WorkerSpec, tasks: Sequence[Task], commits: _Commits, time_limit_s: float, bar: Progress
-) -> None:
+def _run(engine: Engine, spec: WorkerSpec, tasks: Sequence[Task], commits: _Commits, time_limit_s: float, bar: Progress) -> None:
     results = engine.run(spec, tasks, time_limit_s)
     try:
         for result in results:
@@ -155,9 +153,7 @@ class _Commits:
 
 def _missing(spec: WorkerSpec, clips: Sequence[Clip], lake: Lake, *, retry_failed: bool) -> list[Task]:
     """Anti-join of the clips with the rows that exist, on (clip, extractor, version, weights digest)."""
-    done = {
-        extractor.name: _done(spec, extractor, clips, lake, retry_failed=retry_failed) for extractor in spec.extractors
-    }
+    done = {extractor.name: _done(spec, extractor, clips, lake, retry_failed=retry_failed) for extractor in spec.extractors}
     tasks = []
     for clip in dict.fromkeys(clips):
         names = tuple(name for name, keys in done.items() if (clip.dataset, clip.clip_id) not in keys)
@@ -166,18 +162,13 @@ def _missing(spec: WorkerSpec, clips: Sequence[Clip], lake: Lake, *, retry_faile
     return tasks
 
 
-def _done(
-    spec: WorkerSpec, extractor: Extractor, clips: Sequence[Clip], lake: Lake, *, retry_failed: bool
-) -> set[tuple[str, str]]:
+def _done(spec: WorkerSpec, extractor: Extractor, clips: Sequence[Clip], lake: Lake, *, retry_failed: bool) -> set[tuple[str, str]]:
     """(dataset, clip id) in every table of the extractor; a clip has a row of frame 0, or of frame -1 if it failed."""
     datasets = sorted({clip.dataset for clip in clips})
     where = _of(spec, extractor) & pc.field("dataset").isin(datasets) & (pc.field("frame") <= 0)
     if retry_failed:
         where = where & pc.field("error").is_null()
-    held = [
-        {(row["dataset"], row["clip_id"]) for row in lake.rows(table, where, ["dataset", "clip_id"])}
-        for table in extractor.tables
-    ]
+    held = [{(row["dataset"], row["clip_id"]) for row in lake.rows(table, where, ["dataset", "clip_id"])} for table in extractor.tables]
     return set.intersection(*held)
 
 

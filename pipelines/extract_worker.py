@@ -90,8 +90,7 @@ class Worker:
         for extractor in self._spec.extractors:
             if extractor.weights_digest() != self._spec.digests[extractor.name]:
                 raise UserError(
-                    f"extractor {extractor.name}: this worker finds other weights than the driver; "
-                    "give both the same ROTOSCOPE_WEIGHTS"
+                    f"extractor {extractor.name}: this worker finds other weights than the driver; give both the same ROTOSCOPE_WEIGHTS"
                 )
             self._functions[extractor.name] = extractor.load(self._spec.device)
 
@@ -121,9 +120,7 @@ class Worker:
         extractor = self._spec.extractor(name)
         try:
             rows = self._functions[name](clip, frames)
-            return {
-                table: self._keyed(extractor, clip, table, rows[table], len(frames)) for table in extractor.tables
-            }, None
+            return {table: self._keyed(extractor, clip, table, rows[table], len(frames)) for table in extractor.tables}, None
         except UserError:
             raise
         except ClipError as error:
@@ -136,9 +133,7 @@ class Worker:
         if len(rows) != frames:
             raise ValueError(f"{len(rows)} rows for {frames} frames in table {table}")
         key = _key(self._spec, extractor, clip)
-        return pa.Table.from_pylist(
-            [{**key, "frame": frame, **row} for frame, row in enumerate(rows)], schema=TABLES[table].schema
-        )
+        return pa.Table.from_pylist([{**key, "frame": frame, **row} for frame, row in enumerate(rows)], schema=TABLES[table].schema)
 
 
 def failed(spec: WorkerSpec, task: Task, code: Code, reason: str) -> Result:

@@ -7,6 +7,7 @@ them in that commit. Commits of several writers are serialised by an application
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -287,7 +288,7 @@ def _row_groups(rows: pa.Table) -> Iterable[pa.Table]:
     ids = rows["clip_id"].to_pylist()
     starts = [0] + [i for i in range(1, len(ids)) if ids[i] != ids[i - 1]]
     edges = [*starts[::_CLIPS_PER_ROW_GROUP], len(ids)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         yield rows.slice(start, end - start)
 
 

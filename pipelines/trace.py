@@ -35,12 +35,17 @@ def trace(lake: Lake, *, dataset: str, method: str, metric: str, protocol: str |
     if len(cells) != 1:
         raise UserError(f"{len(cells) or 'no'} cells for --dataset {dataset} --method {method} --metric {metric}; {_choices(lake)}")
     cell = cells[0]
-    facts = {name: cell[name] for name in ("protocol", "split", "method", "variant", "seed", "metric", "value", "low", "high", "clips", "frames")}
+    facts = {
+        name: cell[name] for name in ("protocol", "split", "method", "variant", "seed", "metric", "value", "low", "high", "clips", "frames")
+    }
     return Node("benchmark", {**facts, **_commit(lake, "benchmark")}, [_prediction(lake, cell)])
 
 
 def _choices(lake: Lake) -> str:
-    cells = {(row["dataset"], row["method"], row["variant"], row["protocol"]) for row in lake.rows("benchmark", columns=["dataset", "method", "variant", "protocol"])}
+    cells = {
+        (row["dataset"], row["method"], row["variant"], row["protocol"])
+        for row in lake.rows("benchmark", columns=["dataset", "method", "variant", "protocol"])
+    }
     listed = "; ".join(f"--dataset {d} --method {m} --variant {v} --protocol {p}" for d, m, v, p in sorted(cells))
     metrics = sorted({row["metric"] for row in lake.rows("benchmark", columns=["metric"])})
     return f"there are: {listed}, with --metric {' '.join(metrics)}" if listed else "nothing is scored yet; run `rotoscope demo` first"
@@ -48,10 +53,17 @@ def _choices(lake: Lake) -> str:
 
 def _prediction(lake: Lake, cell: dict[str, Any]) -> Node:
     rows = lake.rows("predictions", pc.field("prediction_id") == cell["prediction_id"])
-    scored = (pc.field("prediction_id") == cell["prediction_id"]) & (pc.field("metric") == cell["metric"]) & (pc.field("protocol") == cell["protocol"])
+    scored = (
+        (pc.field("prediction_id") == cell["prediction_id"])
+        & (pc.field("metric") == cell["metric"])
+        & (pc.field("protocol") == cell["protocol"])
+    )
     scores = {row["clip_id"]: row for row in lake.rows("scores", scored)}
     below = [_checkpoint(lake, row["checkpoint_id"]) for row in rows[:1] if row["checkpoint_id"]]
-    clips = [_clip(lake, row["dataset"], row["clip_id"], {"generated_sha256": row["sha256"], "score": _mean(scores.get(row["clip_id"]))}) for row in rows]
+    clips = [
+        _clip(lake, row["dataset"], row["clip_id"], {"generated_sha256": row["sha256"], "score": _mean(scores.get(row["clip_id"]))})
+        for row in rows
+    ]
     facts = {"id": cell["prediction_id"], "sampler": rows[0]["sampler"] if rows else None, "clips": len(rows)}
     return Node("prediction", {**facts, **_commit(lake, "predictions")}, [*below, Node("scored clips", {"count": len(clips)}, clips)])
 
@@ -76,8 +88,15 @@ def _training_rows(lake: Lake, checkpoint: dict[str, Any]) -> Node:
     table = lake.read("training_rows", where=mine, version=checkpoint["training_rows_version"])
     unchanged = digest_rows("training_rows", table) == checkpoint["training_rows_digest"]
     rows = table.to_pylist()
-    facts = {"count": len(rows), "digest": checkpoint["training_rows_digest"], "matches": unchanged, "version": checkpoint["training_rows_version"]}
-    return Node("training rows", facts, [_clip(lake, row["dataset"], row["clip_id"], {"clips_version": row["clips_version"]}) for row in rows])
+    facts = {
+        "count": len(rows),
+        "digest": checkpoint["training_rows_digest"],
+        "matches": unchanged,
+        "version": checkpoint["training_rows_version"],
+    }
+    return Node(
+        "training rows", facts, [_clip(lake, row["dataset"], row["clip_id"], {"clips_version": row["clips_version"]}) for row in rows]
+    )
 
 
 def _clip(lake: Lake, dataset: str, clip_id: str, facts: dict[str, Any]) -> Node:
@@ -93,7 +112,10 @@ def _clip(lake: Lake, dataset: str, clip_id: str, facts: dict[str, Any]) -> Node
 
 
 def _features(lake: Lake, mine: pc.Expression) -> list[Node]:
-    made = {(row["extractor"], row["version"], row["weights_digest"]) for row in lake.rows("poses", mine, ["extractor", "version", "weights_digest"])}
+    made = {
+        (row["extractor"], row["version"], row["weights_digest"])
+        for row in lake.rows("poses", mine, ["extractor", "version", "weights_digest"])
+    }
     return [Node("poses", {"extractor": extractor, "version": version, "weights": digest}) for extractor, version, digest in sorted(made)]
 
 

@@ -135,9 +135,7 @@ def _in_folder(weight: WeightFile) -> Path | None:
     if not root:
         return None
     if not Path(root).is_dir():
-        raise UserError(
-            f"ROTOSCOPE_WEIGHTS={root} is no folder; set it to the folder that holds your weights, or unset it"
-        )
+        raise UserError(f"ROTOSCOPE_WEIGHTS={root} is no folder; set it to the folder that holds your weights, or unset it")
     names = (Path(weight.role) / weight.file, Path(weight.file), Path(Path(weight.file).name))
     return next((Path(root) / name for name in names if (Path(root) / name).exists()), None)
 

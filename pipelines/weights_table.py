@@ -26,13 +26,9 @@ class WeightFile:
         return "://" in self.source
 
 
-def _hub(
-    role: str, repository: str, file: str, licence: str = _CARD, *, sha256: str | None = None, note: str = ""
-) -> WeightFile:
+def _hub(role: str, repository: str, file: str, licence: str = _CARD, *, sha256: str | None = None, note: str = "") -> WeightFile:
     folder = file.endswith("/")
-    return WeightFile(
-        role=role, source=repository, file=file.rstrip("/"), licence=licence, sha256=sha256, is_folder=folder, note=note
-    )
+    return WeightFile(role=role, source=repository, file=file.rstrip("/"), licence=licence, sha256=sha256, is_folder=folder, note=note)
 
 
 def _url(
@@ -45,9 +41,7 @@ def _url(
     non_commercial: bool = False,
     note: str = "",
 ) -> WeightFile:
-    return WeightFile(
-        role=role, source=address, file=file, licence=licence, sha256=sha256, non_commercial=non_commercial, note=note
-    )
+    return WeightFile(role=role, source=address, file=file, licence=licence, sha256=sha256, non_commercial=non_commercial, note=note)
 
 
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"

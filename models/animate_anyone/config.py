@@ -13,19 +13,19 @@ from models.training_loop import LoopConfig
 class NetworkConfig:
     """Shape of the two UNets, the pose guider and the temporal layers."""
 
-    channels: tuple[int, ...] = (320, 640, 1280, 1280)     # SD 1.5
-    layers: int = 2                                         # SD 1.5
-    heads: int = 8                                          # SD 1.5
-    token_dim: int = 768                                    # CLIP ViT-L/14 image embedding
-    norm_groups: int = 32                                   # SD 1.5
-    latent_channels: int = 4                                # SD 1.5
-    guider_widths: tuple[int, ...] = (16, 32, 96, 256)      # [R] ControlNet's embedding
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)  # SD 1.5
+    layers: int = 2  # SD 1.5
+    heads: int = 8  # SD 1.5
+    token_dim: int = 768  # CLIP ViT-L/14 image embedding
+    norm_groups: int = 32  # SD 1.5
+    latent_channels: int = 4  # SD 1.5
+    guider_widths: tuple[int, ...] = (16, 32, 96, 256)  # [R] ControlNet's embedding
     guider_variant: Literal["controlnet", "paper_k4"] = "controlnet"
-    motion_heads: int = 8                                   # AnimateDiff v2
-    motion_layers: int = 2                                  # AnimateDiff v2
-    motion_frames: int = 32                                 # AnimateDiff v2: longest window
-    hint: bool = False                                      # demo addition, see the package's docstring
-    residual: bool = False                                  # demo addition
+    motion_heads: int = 8  # AnimateDiff v2
+    motion_layers: int = 2  # AnimateDiff v2
+    motion_frames: int = 32  # AnimateDiff v2: longest window
+    hint: bool = False  # demo addition, see the package's docstring
+    residual: bool = False  # demo addition
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +33,9 @@ class Stage1:
     """Single frames: both UNets and the pose guider train. 4 A100, 30 000 steps of 64 (Sec. 4.1)."""
 
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=30_000, learning_rate=1e-5, accumulation=4, ema_decay=None))  # [P]
-    references: int = 4           # per micro-batch
-    targets: int = 1              # per reference
-    distance: int = 30            # frames between reference and target, where the clip has them [R]
+    references: int = 4  # per micro-batch
+    targets: int = 1  # per reference
+    distance: int = 30  # frames between reference and target, where the clip has them [R]
     drop_probability: float = 0.1  # classifier-free guidance [R]
     augment: bool = True
 
@@ -45,22 +45,22 @@ class Stage2:
     """Windows of frames: only the temporal layers train. 10 000 steps of 4 clips of 24 frames (Sec. 4.1)."""
 
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=10_000, learning_rate=1e-5, ema_decay=None))  # [P]
-    batch: int = 4                # clips per micro-batch [P]
-    window: int = 24              # frames [P]
-    stride: int = 4               # [R]
+    batch: int = 4  # clips per micro-batch [P]
+    window: int = 24  # frames [P]
+    stride: int = 4  # [R]
     drop_probability: float = 0.1  # [R]
     augment: bool = True
-    shared_noise: bool = False    # the same initial noise for all frames of a window, in training as in sampling
+    shared_noise: bool = False  # the same initial noise for all frames of a window, in training as in sampling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
     """DDIM, eta 0."""
 
-    steps: int = 20                    # [P]
-    guidance_scale: float = 3.5        # [R], the paper is silent
-    window: int = 24                   # [P]
-    overlap: int = 4                   # [R]
+    steps: int = 20  # [P]
+    guidance_scale: float = 3.5  # [R], the paper is silent
+    window: int = 24  # [P]
+    overlap: int = 4  # [R]
     retarget: Literal["limb", "none"] = "limb"  # [P]: "rescale the length of the driving skeleton"
     shared_noise: bool = False
 
@@ -75,9 +75,9 @@ class AnimateAnyoneConfig:
 
     size: tuple[int, int] = (768, 768)  # height, width [P]
     autoencoder: str = "stabilityai/sd-vae-ft-mse"
-    base_unet: str | None = "stable-diffusion-v1-5/stable-diffusion-v1-5"             # None = from scratch
-    image_encoder: str | None = "lambdalabs/sd-image-variations-diffusers"             # None = the pooled stand-in
-    motion_adapter: str | None = "guoyww/animatediff-motion-adapter-v1-5-2"            # None = from scratch
+    base_unet: str | None = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # None = from scratch
+    image_encoder: str | None = "lambdalabs/sd-image-variations-diffusers"  # None = the pooled stand-in
+    motion_adapter: str | None = "guoyww/animatediff-motion-adapter-v1-5-2"  # None = from scratch
     network: NetworkConfig = field(default_factory=NetworkConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     stage_1: Stage1 = field(default_factory=Stage1)
@@ -96,20 +96,40 @@ class AnimateAnyoneConfig:
 PAPER = AnimateAnyoneConfig()  # expects UBC SSIM .932, PSNR (overflow) 38.47, LPIPS .041, FVD 81.5 (Table 1)
 
 _DEMO_NETWORK = NetworkConfig(
-    channels=(64, 128), layers=1, heads=4, token_dim=64, norm_groups=8, latent_channels=16, guider_widths=(16, 32, 48, 64), motion_heads=4, motion_layers=1,
-    motion_frames=32, hint=True, residual=True)
+    channels=(64, 128),
+    layers=1,
+    heads=4,
+    token_dim=64,
+    norm_groups=8,
+    latent_channels=16,
+    guider_widths=(16, 32, 48, 64),
+    motion_heads=4,
+    motion_layers=1,
+    motion_frames=32,
+    hint=True,
+    residual=True,
+)
 
 DEMO = AnimateAnyoneConfig(
-    size=(128, 128), autoencoder="demo", base_unet=None, image_encoder=None, motion_adapter=None, network=_DEMO_NETWORK,
+    size=(128, 128),
+    autoencoder="demo",
+    base_unet=None,
+    image_encoder=None,
+    motion_adapter=None,
+    network=_DEMO_NETWORK,
     stage_1=Stage1(loop=LoopConfig(steps=900, learning_rate=1e-3, warmup_steps=20), references=4, targets=3, augment=False, distance=8),
-    stage_2=Stage2(loop=LoopConfig(steps=150, learning_rate=1e-3, warmup_steps=10), batch=2, window=8, stride=1, augment=False, shared_noise=True),
-    sampling=Sampling(steps=10, guidance_scale=1.2, window=8, overlap=2, retarget="none", shared_noise=True))
+    stage_2=Stage2(
+        loop=LoopConfig(steps=150, learning_rate=1e-3, warmup_steps=10), batch=2, window=8, stride=1, augment=False, shared_noise=True
+    ),
+    sampling=Sampling(steps=10, guidance_scale=1.2, window=8, overlap=2, retarget="none", shared_noise=True),
+)
 
 # A few steps of the demo's network: shows that a data set trains, animates and scores; its pictures mean nothing.
 BRIEF = replace(
     DEMO,
     stage_1=replace(DEMO.stage_1, references=2, loop=replace(DEMO.stage_1.loop, steps=10, probes=6, pictures=1)),
     stage_2=replace(DEMO.stage_2, batch=1, loop=replace(DEMO.stage_2.loop, steps=6, warmup_steps=1, probes=6, pictures=1)),
-    sampling=replace(DEMO.sampling, steps=4))
+    sampling=replace(DEMO.sampling, steps=4),
+)
 
 VARIANTS: dict[str, AnimateAnyoneConfig] = {"demo": DEMO, "brief": BRIEF, "paper": PAPER}

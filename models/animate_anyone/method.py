@@ -14,7 +14,6 @@ from models.animate_anyone.stages import STAGES, train_stage
 from models.autoencoders import autoencoder_folder
 from models.clip_dataset import Points, TrainingClip
 from models.latents import LatentCodec
-from models.methods import check_variant
 from models.training_loop import StepRecord
 from pipelines.clip import Frames
 from pipelines.errors import UserError
@@ -29,7 +28,9 @@ class AnimateAnyoneAnimator:
         self.sampler: Mapping[str, Any] = asdict(config.sampling)
 
     def __call__(self, reference: Frames, reference_pose: tuple[Points, Points], driving: tuple[Points, Points], seed: int) -> Frames:
-        return animate(self.network, self.codec, reference=reference, reference_pose=reference_pose, driving=driving, seed=seed, config=self.config)
+        return animate(
+            self.network, self.codec, reference=reference, reference_pose=reference_pose, driving=driving, seed=seed, config=self.config
+        )
 
 
 class AnimateAnyoneMethod:
@@ -40,19 +41,32 @@ class AnimateAnyoneMethod:
     default_variant = "demo"
 
     def _config(self, variant: str) -> AnimateAnyoneConfig:
-        check_variant("animate_anyone", VARIANTS, variant)
+        if variant not in VARIANTS:
+            raise UserError(f"animate_anyone has no variant {variant!r}; it has: {', '.join(VARIANTS)}")
         return VARIANTS[variant]
 
     def config(self, variant: str) -> dict[str, Any]:
         """All settings of a variant."""
         return self._config(variant).as_dict()
 
-    def train(self, stage: str, *, variant: str, clips: Sequence[TrainingClip], parent: Path | None, out: Path, seed: int, identity: dict[str, str],
-              on_record: Callable[[StepRecord], None] | None = None) -> list[StepRecord]:
+    def train(
+        self,
+        stage: str,
+        *,
+        variant: str,
+        clips: Sequence[TrainingClip],
+        parent: Path | None,
+        out: Path,
+        seed: int,
+        identity: dict[str, str],
+        on_record: Callable[[StepRecord], None] | None = None,
+    ) -> list[StepRecord]:
         """Train one stage; see stages.train_stage."""
         config = self._config(variant)
         codec = LatentCodec.load(autoencoder_folder(config.autoencoder))
-        return train_stage(stage, clips=clips, config=config, codec=codec, parent=parent, out=out, seed=seed, identity=identity, on_record=on_record)
+        return train_stage(
+            stage, clips=clips, config=config, codec=codec, parent=parent, out=out, seed=seed, identity=identity, on_record=on_record
+        )
 
     def load(self, variant: str, checkpoint: Path | None) -> AnimateAnyoneAnimator:
         """The network of a checkpoint. Raises UserError without one."""

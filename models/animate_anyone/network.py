@@ -33,7 +33,7 @@ class ReferenceHint(ModelMixin, ConfigMixin):  # type: ignore[misc]
         nn.init.zeros_(self.convolution.bias if self.convolution.bias is not None else torch.empty(0))
 
     def forward(self, latents: Tensor) -> Tensor:
-        return self.convolution(latents)  # type: ignore[no-any-return]
+        return self.convolution(latents)
 
 
 class StemAddition:
@@ -51,25 +51,45 @@ def make_unet(config: NetworkConfig) -> Any:
     """A UNet of Stable Diffusion 1.5's structure, from scratch, at the config's size."""
     levels = len(config.channels)
     return UNet2DConditionModel(
-        in_channels=config.latent_channels, out_channels=config.latent_channels, block_out_channels=config.channels, layers_per_block=config.layers,
+        in_channels=config.latent_channels,
+        out_channels=config.latent_channels,
+        block_out_channels=config.channels,
+        layers_per_block=config.layers,
         down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D" if levels > 2 else "CrossAttnDownBlock2D",),
         up_block_types=("UpBlock2D" if levels > 2 else "CrossAttnUpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
-        cross_attention_dim=config.token_dim, attention_head_dim=config.heads, norm_num_groups=config.norm_groups)
+        cross_attention_dim=config.token_dim,
+        attention_head_dim=config.heads,
+        norm_num_groups=config.norm_groups,
+    )
 
 
 def make_motion(config: NetworkConfig) -> Any:
     """Motion modules of AnimateDiff v2's structure, from scratch."""
     return MotionAdapter(
-        block_out_channels=config.channels, motion_layers_per_block=config.layers, motion_mid_block_layers_per_block=1,
-        motion_num_attention_heads=config.motion_heads, motion_norm_num_groups=config.norm_groups, motion_max_seq_length=config.motion_frames)
+        block_out_channels=config.channels,
+        motion_layers_per_block=config.layers,
+        motion_mid_block_layers_per_block=1,
+        motion_num_attention_heads=config.motion_heads,
+        motion_norm_num_groups=config.norm_groups,
+        motion_max_seq_length=config.motion_frames,
+    )
 
 
 class AnimateAnyone(nn.Module):
     """The denoiser with its conditions. `temporal` is whether it has motion modules (stage 2) or not (stage 1)."""
 
-    def __init__(self, config: AnimateAnyoneConfig, denoiser: Any, reference: Any, guider: PoseGuider, hint: ReferenceHint | None, tokens: nn.Module) -> None:
+    def __init__(
+        self, config: AnimateAnyoneConfig, denoiser: Any, reference: Any, guider: PoseGuider, hint: ReferenceHint | None, tokens: nn.Module
+    ) -> None:
         super().__init__()
-        self.config, self.denoiser, self.reference, self.guider, self.hint, self.image_tokens = config, denoiser, reference, guider, hint, tokens
+        self.config, self.denoiser, self.reference, self.guider, self.hint, self.image_tokens = (
+            config,
+            denoiser,
+            reference,
+            guider,
+            hint,
+            tokens,
+        )
         self.bank = ReferenceBank()
         self.sites = write_reference(reference, self.bank)
         if read_reference(denoiser, self.bank) != self.sites:
@@ -91,9 +111,9 @@ class AnimateAnyone(nn.Module):
             tokens = condition.image_tokens.repeat_interleave(each, dim=0)
             if self.temporal:
                 out = self.denoiser(noisy.transpose(1, 2), timesteps, encoder_hidden_states=tokens).sample
-                return out.transpose(1, 2)  # type: ignore[no-any-return]
+                return out.transpose(1, 2)
             out = self.denoiser(noisy.flatten(0, 1), timesteps, encoder_hidden_states=tokens).sample
-            return out.unflatten(0, (references, each))  # type: ignore[no-any-return]
+            return out.unflatten(0, (references, each))
         finally:
             self.stem.features = None
             self.bank.clear()
@@ -107,9 +127,9 @@ class AnimateAnyone(nn.Module):
     def _stem_features(self, condition: Condition, each: int) -> Tensor:
         features = self.guider(condition.pose)
         if self.hint is None:
-            return features  # type: ignore[no-any-return]
+            return features
         keep = (~condition.dropped).to(features)[:, None, None, None]
-        return features + (self.hint(condition.reference_latent) * keep).repeat_interleave(each, dim=0)  # type: ignore[no-any-return]
+        return features + (self.hint(condition.reference_latent) * keep).repeat_interleave(each, dim=0)
 
     def parts(self) -> dict[str, Any]:
         """What a checkpoint holds, by folder."""
@@ -168,7 +188,15 @@ def load_network(config: AnimateAnyoneConfig, folder: Path) -> AnimateAnyone:
     import json
 
     kind = json.loads((folder / "denoising_unet" / "config.json").read_text())["_class_name"]
-    denoiser = load_part({"UNetMotionModel": UNetMotionModel, "UNet2DConditionModel": UNet2DConditionModel}[kind], folder / "denoising_unet")
+    denoiser = load_part(
+        {"UNetMotionModel": UNetMotionModel, "UNet2DConditionModel": UNet2DConditionModel}[kind], folder / "denoising_unet"
+    )
     hint = load_part(ReferenceHint, folder / "reference_hint") if config.network.hint else None
-    return AnimateAnyone(config, denoiser, load_part(UNet2DConditionModel, folder / "reference_unet"), load_part(PoseGuider, folder / "pose_guider"), hint,
-                         image_tokens_of(config))
+    return AnimateAnyone(
+        config,
+        denoiser,
+        load_part(UNet2DConditionModel, folder / "reference_unet"),
+        load_part(PoseGuider, folder / "pose_guider"),
+        hint,
+        image_tokens_of(config),
+    )

@@ -44,12 +44,21 @@ def initial_noise(frames: int, shape: tuple[int, ...], seed: int, *, shared: boo
 
 
 @torch.no_grad()
-def generate_latents(network: AnimateAnyone, condition: Condition, sampling: Sampling, seed: int, advance: Callable[[], None] | None = None) -> Tensor:
+def generate_latents(
+    network: AnimateAnyone, condition: Condition, sampling: Sampling, seed: int, advance: Callable[[], None] | None = None
+) -> Tensor:
     """[F, C, h, w] latents for one reference and F pose images."""
     frames = len(condition.pose)
     noise = initial_noise(frames, tuple(condition.reference_latent.shape[1:]), seed, shared=sampling.shared_noise)
     windows = uniform_windows(frames, sampling.window, sampling.overlap) if network.temporal else [list(range(frames))]
-    latents = sample_windows(predictor(network, condition, sampling.guidance_scale), noise, make_scheduler(network.config.noise), sampling.steps, windows, advance)
+    latents = sample_windows(
+        predictor(network, condition, sampling.guidance_scale),
+        noise,
+        make_scheduler(network.config.noise),
+        sampling.steps,
+        windows,
+        advance,
+    )
     return latents + condition.reference_latent if network.config.network.residual else latents
 
 
@@ -61,15 +70,27 @@ def animate_batch(network: AnimateAnyone, codec: LatentCodec, batch: Batch, seed
     whole, images = condition_of(network, batch), []
     for i in range(len(batch.reference_latent)):
         rows = slice(i, i + 1)
-        one = Condition(reference_latent=whole.reference_latent[rows], image_tokens=whole.image_tokens[rows], pose=whole.pose[i * each : (i + 1) * each], dropped=whole.dropped[rows])
+        one = Condition(
+            reference_latent=whole.reference_latent[rows],
+            image_tokens=whole.image_tokens[rows],
+            pose=whole.pose[i * each : (i + 1) * each],
+            dropped=whole.dropped[rows],
+        )
         images.append(codec.decode(generate_latents(network, one, network.config.sampling, seed)))
     return torch.stack(images)
 
 
 @torch.no_grad()
 def animate(
-    network: AnimateAnyone, codec: LatentCodec, *, reference: Frames, reference_pose: tuple[Points, Points], driving: tuple[Points, Points], seed: int,
-    config: AnimateAnyoneConfig, advance: Callable[[], None] | None = None,
+    network: AnimateAnyone,
+    codec: LatentCodec,
+    *,
+    reference: Frames,
+    reference_pose: tuple[Points, Points],
+    driving: tuple[Points, Points],
+    seed: int,
+    config: AnimateAnyoneConfig,
+    advance: Callable[[], None] | None = None,
 ) -> Frames:
     """One clip, uint8 [T, H, W, 3].
 
@@ -80,6 +101,10 @@ def animate(
     if config.sampling.retarget == "limb":
         points = retarget_limb(points, scores, *reference_pose)
     image = to_signed(reference[None])
-    condition = Condition(reference_latent=codec.encode(image), image_tokens=network.image_tokens(image), pose=to_unit(draw_poses(points, scores, config.size)),
-                          dropped=torch.zeros(1, dtype=torch.bool))
+    condition = Condition(
+        reference_latent=codec.encode(image),
+        image_tokens=network.image_tokens(image),
+        pose=to_unit(draw_poses(points, scores, config.size)),
+        dropped=torch.zeros(1, dtype=torch.bool),
+    )
     return to_frames(codec.decode(generate_latents(network, condition, config.sampling, seed, advance)))

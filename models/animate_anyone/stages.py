@@ -72,8 +72,12 @@ def condition_of(network: AnimateAnyone, batch: Batch) -> Condition:
     """Conditions of a batch, nothing dropped."""
     with torch.no_grad():
         tokens = network.image_tokens(batch.reference_image)
-    return Condition(reference_latent=batch.reference_latent, image_tokens=tokens, pose=batch.pose,
-                     dropped=torch.zeros(len(batch.reference_latent), dtype=torch.bool))
+    return Condition(
+        reference_latent=batch.reference_latent,
+        image_tokens=tokens,
+        pose=batch.pose,
+        dropped=torch.zeros(len(batch.reference_latent), dtype=torch.bool),
+    )
 
 
 def clean_of(batch: Batch, *, residual: bool) -> Tensor:
@@ -91,8 +95,16 @@ def _start(stage: str, config: AnimateAnyoneConfig, parent: Path | None, seed: i
 
 
 def train_stage(
-    stage: str, *, clips: Sequence[TrainingClip], config: AnimateAnyoneConfig, codec: LatentCodec, parent: Path | None, out: Path, seed: int,
-    identity: dict[str, str], on_record: Callable[[StepRecord], None] | None = None,
+    stage: str,
+    *,
+    clips: Sequence[TrainingClip],
+    config: AnimateAnyoneConfig,
+    codec: LatentCodec,
+    parent: Path | None,
+    out: Path,
+    seed: int,
+    identity: dict[str, str],
+    on_record: Callable[[StepRecord], None] | None = None,
 ) -> list[StepRecord]:
     """Train one stage into the checkpoint folder `out` (resumes from `out`.state); returns the log. Raises UserError."""
     if stage not in STAGES:
@@ -107,20 +119,44 @@ def train_stage(
         return torch.stack([loss.of(probe_batch, torch.Generator().manual_seed(1000 + i), 0.0) for i in range(4)]).mean()
 
     def picture(step: int) -> None:
-        save_batch_picture(out.with_name(f"{out.name}.pictures") / f"{step:06d}.png", codec, probe_batch, animate_batch(network, codec, probe_batch, seed))
+        save_batch_picture(
+            out.with_name(f"{out.name}.pictures") / f"{step:06d}.png", codec, probe_batch, animate_batch(network, codec, probe_batch, seed)
+        )
 
     state_folder = out.with_name(f".{out.name}.state")
-    records = train(parameters, loss, settings.loop, seed=seed, state_folder=state_folder, label=stage, probe=probe, picture=picture, on_record=on_record)
+    records = train(
+        parameters,
+        loss,
+        settings.loop,
+        seed=seed,
+        state_folder=state_folder,
+        label=stage,
+        probe=probe,
+        picture=picture,
+        on_record=on_record,
+    )
     trained = sum(p.numel() for p in parameters.values())
     parent_manifest = read_manifest(parent) if parent is not None else {}
-    manifest = {**identity, "stage": stage, "seed": seed, "config": config.as_dict(), "parent": parent_manifest.get("checkpoint_id"),
-                "trained_parameters": trained, "loss_fall": loss_fall(records), "additions": additions_of(config)}
+    manifest = {
+        **identity,
+        "stage": stage,
+        "seed": seed,
+        "config": config.as_dict(),
+        "parent": parent_manifest.get("checkpoint_id"),
+        "trained_parameters": trained,
+        "loss_fall": loss_fall(records),
+        "additions": additions_of(config),
+    }
     save_checkpoint(out, network.parts(), manifest)
     return records
 
 
 def additions_of(config: AnimateAnyoneConfig) -> list[str]:
     """What departs from the paper in this variant, in words for the report."""
-    said = {"reference hint at the stem": config.network.hint, "residual diffusion": config.network.residual, "pooled image tokens instead of CLIP": config.image_encoder is None,
-            "shared noise over frames": config.sampling.shared_noise}
+    said = {
+        "reference hint at the stem": config.network.hint,
+        "residual diffusion": config.network.residual,
+        "pooled image tokens instead of CLIP": config.image_encoder is None,
+        "shared noise over frames": config.sampling.shared_noise,
+    }
     return [name for name, used in said.items() if used]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +20,9 @@ def copy_reference(reference: Frames, frames: int) -> Frames:
 
 
 class _CopyReference:
-    size = None
-    sampler: ClassVar[Mapping[str, Any]] = {}
+    def __init__(self) -> None:
+        self.size: tuple[int, int] | None = None
+        self.sampler: Mapping[str, Any] = {}
 
     def __call__(self, reference: Frames, reference_pose: tuple[Points, Points], driving: tuple[Points, Points], seed: int) -> Frames:
         return copy_reference(reference, len(driving[0]))
@@ -31,11 +32,12 @@ class CopyReferenceMethod:
     """The method protocol for `copy_reference`: nothing to train, one variant."""
 
     stages: tuple[str, ...] = ()
-    variants: ClassVar[Mapping[str, Any]] = {"default": {}}
     default_variant = "default"
 
     def config(self, variant: str) -> dict[str, Any]:
-        """No settings."""
+        """No settings. Raises UserError for another variant than `default`."""
+        if variant != self.default_variant:
+            raise UserError(f"copy_reference has no variant {variant!r}; it has: {self.default_variant}")
         return {}
 
     def train(self, stage: str, **_: Any) -> list[StepRecord]:

@@ -34,15 +34,15 @@ class AutoencoderConfig:
     """Size and training. 4 x 32 x 32 latents at 128 x 128, packed to 16 x 16 x 16 by LatentCodec."""
 
     width: int = 32
-    blocks: tuple[int, ...] = (1, 2, 2)     # residual blocks per level; one level less than halvings
+    blocks: tuple[int, ...] = (1, 2, 2)  # residual blocks per level; one level less than halvings
     latent_channels: int = 4
     packing: int = 2
     steps: int = 2000
     batch: int = 16
     crop_px: int = 64
     learning_rate: float = 2e-3
-    motions: int = 2                         # clips per identity
-    frames: int = 24                         # per clip
+    motions: int = 2  # clips per identity
+    frames: int = 24  # per clip
 
 
 def make_autoencoder(config: AutoencoderConfig) -> Any:
@@ -51,15 +51,24 @@ def make_autoencoder(config: AutoencoderConfig) -> Any:
 
     widths = (config.width,) * len(config.blocks)
     return AutoencoderTiny(
-        encoder_block_out_channels=widths, decoder_block_out_channels=widths, num_encoder_blocks=config.blocks, num_decoder_blocks=config.blocks[::-1],
-        latent_channels=config.latent_channels, upsampling_scaling_factor=2)
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=config.blocks,
+        num_decoder_blocks=config.blocks[::-1],
+        latent_channels=config.latent_channels,
+        upsampling_scaling_factor=2,
+    )
 
 
 def performer_frames(identities: range, config: AutoencoderConfig) -> Frames:
     """Every third frame of a few dances of each identity, [N, 128, 128, 3]."""
     from pipelines.performers import perform
 
-    clips = [perform(identity, identity * 10 + motion, frames=config.frames).frames[::3] for identity in identities for motion in range(config.motions)]
+    clips = [
+        perform(identity, identity * 10 + motion, frames=config.frames).frames[::3]
+        for identity in identities
+        for motion in range(config.motions)
+    ]
     return np.concatenate(clips)
 
 
@@ -70,8 +79,13 @@ def _crops(images: Tensor, config: AutoencoderConfig, seed: int) -> Iterator[Ten
         chosen = torch.randint(len(images), (config.batch,), generator=generator)
         corners = torch.randint(images.shape[-1] - config.crop_px + 1, (config.batch, 2), generator=generator)
         flips = torch.rand(config.batch, generator=generator) < 0.5
-        crops = [images[i, :, y : y + config.crop_px, x : x + config.crop_px] for i, (y, x) in zip(chosen.tolist(), corners.tolist(), strict=True)]
-        yield torch.stack([crop.flip(-1) if flip else crop for crop, flip in zip(crops, flips.tolist(), strict=True)]).contiguous(memory_format=torch.channels_last)
+        crops = [
+            images[i, :, y : y + config.crop_px, x : x + config.crop_px]
+            for i, (y, x) in zip(chosen.tolist(), corners.tolist(), strict=True)
+        ]
+        yield torch.stack([crop.flip(-1) if flip else crop for crop, flip in zip(crops, flips.tolist(), strict=True)]).contiguous(
+            memory_format=torch.channels_last
+        )
 
 
 @flushed_denormals()
@@ -100,7 +114,9 @@ def reconstruction_psnr(codec: LatentCodec, frames: Frames) -> float:
     return float((20 * torch.log10(255 / mse.sqrt())).mean())
 
 
-def train_autoencoder(out: Path, config: AutoencoderConfig, *, seed: int = 0, on_done: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+def train_autoencoder(
+    out: Path, config: AutoencoderConfig, *, seed: int = 0, on_done: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """Draw the people, train, measure on unseen people, and write the folder `out` with its card; returns the card's facts."""
     started = time.monotonic()
     torch.manual_seed(seed)
@@ -115,11 +131,16 @@ def train_autoencoder(out: Path, config: AutoencoderConfig, *, seed: int = 0, on
         save_statistics(partial, torch.cat([autoencoder.encode(part).latents for part in images.split(32)]), config.packing)
     codec = LatentCodec.load(partial)
     facts = {
-        "role": "autoencoder of the demo", "config": asdict(config), "seed": seed, "parameters": sum(p.numel() for p in autoencoder.parameters()),
+        "role": "autoencoder of the demo",
+        "config": asdict(config),
+        "seed": seed,
+        "parameters": sum(p.numel() for p in autoencoder.parameters()),
         "trained_on": f"performers {TRAIN_IDENTITIES.start}..{TRAIN_IDENTITIES.stop - 1}, {len(images)} frames",
         "measured_on": f"performers {UNSEEN_IDENTITIES.start}..{UNSEEN_IDENTITIES.stop - 1}, never trained on",
-        "psnr_db": round(reconstruction_psnr(codec, performer_frames(UNSEEN_IDENTITIES, config)), 2), "seconds": round(time.monotonic() - started),
-        "sha256": sha256_of(partial / "diffusion_pytorch_model.safetensors"), "licence": "Apache-2.0",
+        "psnr_db": round(reconstruction_psnr(codec, performer_frames(UNSEEN_IDENTITIES, config)), 2),
+        "seconds": round(time.monotonic() - started),
+        "sha256": sha256_of(partial / "diffusion_pytorch_model.safetensors"),
+        "licence": "Apache-2.0",
     }
     (partial / "card.json").write_text(json.dumps(facts, indent=1))
     (partial / "README.md").write_text(_card(facts))
@@ -130,12 +151,20 @@ def train_autoencoder(out: Path, config: AutoencoderConfig, *, seed: int = 0, on
 
 
 def _card(facts: dict[str, Any]) -> str:
-    return "\n".join([
-        "# Demo autoencoder", "",
-        f"An `AutoencoderTiny` of {facts['parameters']:,} parameters, 4 x 32 x 32 latents for 128 x 128 pixels, for Rotoscope's demo on performers. It knows no real people.", "",
-        "| fact | value |", "|---|---|",
-        *(f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items() if name not in {"config", "parameters"}), "",
-        "Made by `python -m models autoencoder`.", ""])
+    return "\n".join(
+        [
+            "# Demo autoencoder",
+            "",
+            f"An `AutoencoderTiny` of {facts['parameters']:,} parameters, 4 x 32 x 32 latents for 128 x 128 pixels, for Rotoscope's demo on performers. It knows no real people.",
+            "",
+            "| fact | value |",
+            "|---|---|",
+            *(f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items() if name not in {"config", "parameters"}),
+            "",
+            "Made by `python -m models autoencoder`.",
+            "",
+        ]
+    )
 
 
 def measure_shipped() -> float:

@@ -42,7 +42,13 @@ def scan_folder(lake: Lake, folder: Path, dataset: str, progress: Progress | Non
     for done, path in enumerate(paths, start=1):
         rows.append(
             scan_file(
-                lake, path, dataset=dataset, video_id=path.relative_to(folder).as_posix(), split="all", licence="the user's own", terms_accepted=True
+                lake,
+                path,
+                dataset=dataset,
+                video_id=path.relative_to(folder).as_posix(),
+                split="all",
+                licence="the user's own",
+                terms_accepted=True,
             )
         )
         if progress is not None:

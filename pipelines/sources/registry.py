@@ -30,7 +30,7 @@ class Dataset:
     folder: str | None = None  # of kind "folder": an absolute path
     extractors: tuple[str, ...] = ("truth",)
     training_extractor: str = "truth"  # whose poses train and drive
-    protocol: str = "demo_standin"             # under which its models are scored
+    protocol: str = "demo_standin"  # under which its models are scored
     failed_share_limit: float = 0.2  # above it, the checks of a data set fail (on a user's folder they warn)
     training_clips: tuple[str, ...] = ()  # only these train and are animated; empty = all of the split
     options: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,127 @@
+"""`python -m models`: train a stage, animate held-out clips, train the demo's autoencoder; on a lake, without Dagster.
+
+Exit status: 0 all done; 1 finished, some clips failed; 2 input that cannot be used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.errors import UserError
+from pipelines.lake import Lake
+
+_EXAMPLES = """
+\b
+Examples:
+  python -m models list
+  python -m models train --home lake --dataset performers_dance --model animate_anyone:demo:0
+  python -m models train --home lake --dataset performers_dance --model animate_anyone:brief:0 --stage stage_1
+  python -m models generate --home lake --dataset performers_dance --model copy_reference
+  python -m models autoencoder --out my_autoencoder --steps 500
+
+A model is written method:variant:seed; variant and seed may be left out.
+"""
+
+_Command = Callable[..., Any]
+
+
+@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """From rows to generated clips: stages with checkpoints that resume, and clips with a manifest."""
+
+
+def _on_a_lake(command: _Command) -> _Command:
+    """Options of the commands that read and write a lake."""
+    home = click.option(
+        "--home",
+        type=click.Path(path_type=Path),
+        default=lambda: os.environ.get("ROTOSCOPE_HOME", "lake"),
+        show_default="$ROTOSCOPE_HOME or lake",
+        help="Folder of the lake.",
+    )
+    dataset = click.option("--dataset", required=True, help="Data set id, as `rotoscope status` lists them.")
+    model = click.option("--model", required=True, help="method:variant:seed.")
+    return home(dataset(model(command)))
+
+
+@main.command("list")
+def list_command() -> None:
+    """Every method with its default variant and its stages."""
+    from models.methods import methods
+
+    for name, method in methods().items():
+        click.echo(f"{name}:{method.default_variant}:0  {', '.join(method.stages) or 'nothing to train'}")
+
+
+@main.command("train", epilog=_EXAMPLES)
+@_on_a_lake
+@click.option("--stage", help="One stage; default: all of the method's, in order. What is trained already is left alone.")
+def train_command(home: Path, dataset: str, model: str, stage: str | None) -> None:
+    """Train the stages of a model on the data set's training clips; a run that was cut off continues."""
+    from models.methods import method_named
+    from models.model_key import ModelKey
+    from models.train import train_stage
+    from models.training_rows import write_training_rows
+    from pipelines.sources.registry import load
+
+    lake, key = Lake(home), ModelKey.parse(model)
+    chosen, stages = load(lake, dataset), method_named(key.method).stages
+    if not stages or (stage is not None and stage not in stages):
+        there = f"it has: {', '.join(stages)}" if stages else "it has nothing to train"
+        raise UserError(f"{key.method} has no stage {stage or 'to train'!r}; {there}")
+    method_named(key.method).config(key.variant)
+    write_training_rows(lake, chosen, key.method)
+    for each in [stage] if stage else stages:
+        done = train_stage(lake, chosen, key, each)
+        what = "was trained already" if done.reused else f"trained in {done.row['seconds']:.0f} s"
+        click.echo(f"{key} {each}: {what}, metrics {done.row['metrics']}: {done.folder}")
+
+
+@main.command("generate", epilog=_EXAMPLES)
+@_on_a_lake
+def generate_command(home: Path, dataset: str, model: str) -> None:
+    """Animate every held-out clip of the data set from a reference frame and its driving poses."""
+    from models.generate import generate
+    from models.model_key import ModelKey
+    from pipelines.sources.registry import load
+
+    lake = Lake(home)
+    done = generate(lake, load(lake, dataset), ModelKey.parse(model))
+    click.echo(f"{done.folder}: {len(done.manifest.clips)} clips ({done.reused} were there), {len(done.failures)} failed")
+    for clip_id, reason in done.failures.items():
+        click.echo(f"  {clip_id}: {reason}", err=True)
+    sys.exit(1 if done.failures else 0)
+
+
+@main.command("autoencoder", epilog=_EXAMPLES)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; default: the one that the project ships.")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps; default: those of the shipped one.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def autoencoder_command(out: Path | None, steps: int | None, seed: int) -> None:
+    """Train the demo's autoencoder on performers and measure it on people that it never saw."""
+    from dataclasses import replace
+
+    from models.tiny.autoencoder import SHIPPED, AutoencoderConfig, train_autoencoder
+
+    config = AutoencoderConfig()
+    facts = train_autoencoder(out or SHIPPED, replace(config, steps=steps) if steps else config, seed=seed)
+    click.echo(f"{out or SHIPPED}: {facts['psnr_db']} dB on unseen people after {facts['config']['steps']} steps ({facts['seconds']} s)")
+
+
+def run() -> None:
+    """Entry point: a UserError becomes one line and exit status 2."""
+    try:
+        main(prog_name="python -m models")
+    except UserError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    run()
