@@ -162,8 +162,6 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("GLOG_minloglevel", "2")
-    # waiting threads that spin make two processes on the same cores many times slower
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from pipelines.errors import UserError
 
     try:

@@ -5,6 +5,7 @@ raw pixels [N, 3, H, W] in [-1, 1]  =>  raw latents  =>  packed latents [N, C, h
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ class LatentCodec:
         vae = AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32)
         vae.to(memory_format=torch.channels_last)  # 1.4 times faster on a CPU
         return cls(vae, torch.tensor(facts["mean"]), torch.tensor(facts["std"]), facts["packing"])
+
+    def fingerprint(self) -> str:
+        """12 hex digits over the weights and statistics: what encoded clips depend on."""
+        digest = hashlib.sha256(f"{self.packing}".encode())
+        for value in [*self.autoencoder.state_dict().values(), self.mean, self.std]:
+            digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     @torch.no_grad()
     def encode(self, images: Tensor, chunk: int = 16) -> Tensor:

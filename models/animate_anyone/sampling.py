@@ -59,7 +59,8 @@ def generate_latents(
         windows,
         advance,
     )
-    return latents + condition.reference_latent if network.config.network.residual else latents
+    shape = network.config.network
+    return latents * shape.residual_scale + condition.reference_latent if shape.residual else latents
 
 
 def animate_batch(network: AnimateAnyone, codec: LatentCodec, batch: Batch, seed: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.animate_anyone.config import AnimateAnyoneConfig, Stage1, Stage2
+from models.animate_anyone.config import AnimateAnyoneConfig, NetworkConfig, Stage1, Stage2
 from models.animate_anyone.network import AnimateAnyone, add_motion, fresh_network, load_network
 from models.animate_anyone.sampling import animate_batch
 from models.checkpoint import read_manifest, save_checkpoint
@@ -52,7 +52,7 @@ class StageLoss:
         references, each = batch.latents.shape[:2]
         condition = condition_of(self.network, batch)
         condition = null_conditions(condition, draw_dropped(references, drop_probability, generator))
-        clean = clean_of(batch, residual=self.network.config.network.residual)
+        clean = clean_of(batch, self.network.config.network)
         per_clip = isinstance(self.stage, Stage2)
         draws = references if per_clip else references * each
         timesteps = torch.randint(0, self.noise.train_steps, (draws,), generator=generator)
@@ -80,9 +80,9 @@ def condition_of(network: AnimateAnyone, batch: Batch) -> Condition:
     )
 
 
-def clean_of(batch: Batch, *, residual: bool) -> Tensor:
-    """x0 of the diffusion, [R, K, C, h, w]: the target latents or, as demo addition, their difference to the reference's."""
-    return batch.latents - batch.reference_latent[:, None] if residual else batch.latents
+def clean_of(batch: Batch, config: NetworkConfig) -> Tensor:
+    """x0 of the diffusion, [R, K, C, h, w]: the target latents or, as demo addition, their scaled difference to the reference's."""
+    return (batch.latents - batch.reference_latent[:, None]) / config.residual_scale if config.residual else batch.latents
 
 
 def _start(stage: str, config: AnimateAnyoneConfig, parent: Path | None, seed: int) -> AnimateAnyone:
@@ -112,7 +112,8 @@ def train_stage(
     settings = config.stage_1 if stage == "stage_1" else config.stage_2
     network = _start(stage, config, parent, seed)
     parameters = network.trainable(stage)
-    loss = StageLoss(network, ClipStore(clips, config.size, codec, augment=settings.augment), settings, seed)
+    store = ClipStore(clips, config.size, codec, augment=settings.augment, cache=out.parent / f".latents-{codec.fingerprint()}")
+    loss = StageLoss(network, store, settings, seed)
     probe_batch = loss.batch(_PROBE_MICRO_STEP)
 
     def probe() -> Tensor:  # several noise levels of one batch, always the same ones

@@ -88,6 +88,13 @@ def test_what_does_not_fit_is_named(folder: Path) -> None:
     assert str(caught.value).count(".old") == 5  # the first five
 
 
+def test_a_weight_without_a_place_is_an_error(folder: Path) -> None:
+    path = folder / "pose_guider" / WEIGHTS
+    save_file({**load_file(path), "stray": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=r"missing \[\], unexpected \['stray'\]"):
+        load_part(PoseGuider, folder / "pose_guider")
+
+
 def test_only_listed_keys_may_be_missing(folder: Path) -> None:
     path = folder / "pose_guider" / WEIGHTS
     weights = load_file(path)

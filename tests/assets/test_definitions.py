@@ -1,0 +1,67 @@
+"""The code location: what is in it, and that loading it stays light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from assets.definitions import definitions
+from pipelines.code_version import ROOT
+from pipelines.tables import FEATURES
+
+
+@pytest.fixture(scope="module")
+def location() -> dg.Definitions:
+    return definitions()
+
+
+def _keys(location: dg.Definitions) -> set[str]:
+    return {key.to_user_string() for key in location.resolve_all_asset_keys()}
+
+
+def test_every_step_is_an_asset_with_group_kinds_description_and_code_version(location: dg.Definitions) -> None:
+    expected = {"videos", "clips", *FEATURES, "training_rows", "autoencoder", "stage_1", "stage_2", "predictions", "scores", "benchmark", "report"}
+    assert _keys(location) == expected
+    for spec in location.resolve_all_asset_specs():
+        assert spec.group_name and spec.kinds and spec.description and spec.code_version, spec.key
+
+
+def test_partitions_are_datasets_and_models_never_clips(location: dg.Definitions) -> None:
+    for spec in location.resolve_all_asset_specs():
+        if spec.key.to_user_string() == "autoencoder":
+            continue
+        definition = spec.partitions_def
+        names = {"dataset"} if isinstance(definition, dg.DynamicPartitionsDefinition) else {d.name for d in definition.partitions_defs}  # type: ignore[union-attr]
+        assert names in ({"dataset"}, {"dataset", "model"})
+
+
+def test_data_flows_from_videos_to_the_report(location: dg.Definitions) -> None:
+    graph = location.resolve_asset_graph()
+    upstream, frontier = set[str](), {dg.AssetKey("report")}
+    while frontier:
+        parents = {parent for key in frontier for parent in graph.get(key).parent_keys}
+        upstream |= {key.to_user_string() for key in parents}
+        frontier = parents
+    assert {"videos", "clips", "poses", "training_rows", "stage_1", "stage_2", "predictions", "scores", "benchmark"} <= upstream
+
+
+def test_jobs_schedule_and_sensor_are_there(location: dg.Definitions) -> None:
+    jobs = {job.name for job in location.resolve_all_job_defs()}
+    assert {"prepare", "train", "animate", "benchmark", "rescore", "demo", "encode"} <= jobs
+    assert location.resolve_schedule_def("weekly_rescore").cron_schedule == "0 3 * * 1"
+    assert location.resolve_sensor_def("new_predictions").job_name == "animate"
+
+
+def test_blocking_checks_guard_schema_and_coverage(location: dg.Definitions) -> None:
+    graph = location.resolve_asset_graph()
+    blocking = {(key.asset_key.to_user_string(), key.name) for key in graph.asset_check_keys if graph.get_check_spec(key).blocking}
+    assert {("poses", "coverage"), ("clips", "schema"), ("videos", "failed_share"), ("scores", "reproduces"), ("autoencoder", "psnr")} <= blocking
+
+
+def test_loading_the_code_location_loads_no_network_library() -> None:
+    code = "from assets.definitions import definitions; definitions(); import sys; print([m for m in ('torch','ray','cv2','diffusers','mediapipe','onnxruntime') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
