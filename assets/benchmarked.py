@@ -36,7 +36,7 @@ def write_benchmark(step: Step) -> tuple[pa.Table, str]:
         protocol=step.dataset.protocol,
         dataset=step.dataset.name,
         split=split_of(step.lake, step.dataset.name),
-        run_id=step.context.run_id,
+        run_id=step.context.run.run_id,
         lineage=lineage,
     )
     return rows, table_text(benchmark_table(rows.to_pylist()))

@@ -1,11 +1,6 @@
 """The code location. Nothing heavy loads here: networks, Ray and torch load when an asset runs."""
 
-import warnings
-
 import dagster as dg
-
-warnings.filterwarnings("ignore", category=dg.BetaWarning)  # MultiToSingleDimensionPartitionMapping; there is no other way to say it
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 
 @dg.definitions

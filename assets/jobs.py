@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.home import lake_root
-from assets.partitions import DATASETS, MODELS, MODELS_ON_DATASETS, model_partition
+from assets.partitions import DATASETS, MODELS, model_partition
 from pipelines.lake import Lake
 from pipelines.tables import FEATURES
 
@@ -14,9 +14,7 @@ _DATA = dg.AssetSelection.assets("videos", "clips", *FEATURES)
 _TRAINING = dg.AssetSelection.assets("training_rows", "stage_1", "stage_2")
 _CLIPS = dg.AssetSelection.assets("predictions", "scores")
 
-prepare = dg.define_asset_job(
-    "prepare", _DATA, partitions_def=DATASETS, executor_def=dg.in_process_executor, description="One data set: videos, clips, features."
-)
+prepare = dg.define_asset_job("prepare", _DATA, executor_def=dg.in_process_executor, description="One data set: videos, clips, features.")
 encode = dg.define_asset_job(
     "encode",
     dg.AssetSelection.assets("autoencoder"),
@@ -26,28 +24,24 @@ encode = dg.define_asset_job(
 train = dg.define_asset_job(
     "train",
     _TRAINING | _CLIPS,
-    partitions_def=MODELS_ON_DATASETS,
     executor_def=dg.in_process_executor,
     description="One model on one data set: train its stages, animate, score.",
 )
 animate = dg.define_asset_job(
     "animate",
     _CLIPS,
-    partitions_def=MODELS_ON_DATASETS,
     executor_def=dg.in_process_executor,
     description="One model on one data set: animate and score (also clips made elsewhere).",
 )
 rescore = dg.define_asset_job(
     "rescore",
     dg.AssetSelection.assets("scores"),
-    partitions_def=MODELS_ON_DATASETS,
     executor_def=dg.in_process_executor,
     description="Score stored clips again.",
 )
 benchmark = dg.define_asset_job(
     "benchmark",
     dg.AssetSelection.assets("benchmark", "report"),
-    partitions_def=DATASETS,
     executor_def=dg.in_process_executor,
     description="The table and the page of one data set.",
 )

@@ -1,12 +1,16 @@
 """Partitions: data sets, and models on data sets. Both grow while the project runs; clips are never partitions."""
 
+import warnings
+
 import dagster as dg
 
 DATASETS = dg.DynamicPartitionsDefinition(name="dataset")
 MODELS = dg.DynamicPartitionsDefinition(name="model")  # method:variant:seed
 MODELS_ON_DATASETS = dg.MultiPartitionsDefinition({"dataset": DATASETS, "model": MODELS})
 
-TO_DATASET = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="dataset")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", dg.BetaWarning)  # there is no other way to say it in Dagster 1.13
+    TO_DATASET = dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name="dataset")
 
 
 def model_partition(dataset: str, model: str) -> dg.MultiPartitionKey:

@@ -49,7 +49,7 @@ class Step:
         """What a commit of this step records."""
         return {
             "asset": [key.to_user_string() for key in sorted(self.context.selected_asset_keys)],
-            "run_id": self.context.run_id,
+            "run_id": self.context.run.run_id,
             "partition": str(self.context.partition_key),
             "git_commit": git_commit(),
             "code_version": dict(_code_versions(self.context)),

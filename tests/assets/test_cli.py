@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from pipelines.code_version import ROOT
+from assets.cli import main
 
 
-def _rotoscope(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    home = tmp_path / "dagster"
-    home.mkdir(exist_ok=True)
-    known = {**os.environ, "ROTOSCOPE_HOME": str(tmp_path / "lake"), "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1", **environment}
-    return subprocess.run([sys.executable, "-m", "assets", *arguments], capture_output=True, text=True, cwd=tmp_path, env={**known, "PYTHONPATH": str(ROOT)}, timeout=240)
+@dataclass(frozen=True)
+class Done:
+    """What a command printed and its exit status."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def _is_users_error(done: subprocess.CompletedProcess[str], *said: str) -> None:
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def rotoscope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in this process, with a lake and an instance of its own."""
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    monkeypatch.setenv("ROTOSCOPE_HOME", str(tmp_path / "lake"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["rotoscope", *arguments])
+        status = 0
+        try:
+            main()
+        except SystemExit as leaving:
+            status = int(leaving.code or 0)
+        printed = capsys.readouterr()
+        return Done(status, printed.out, printed.err)
+
+    return run
+
+
+def _is_users_error(done: Done, *said: str) -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     for text in said:
         assert text in done.stderr, done.stderr
 
 
-def test_help_shows_examples_for_every_command(tmp_path: Path) -> None:
+def test_help_shows_examples_for_every_command(rotoscope: Command) -> None:
     for command in ("demo", "run", "query", "trace", "export", "status"):
-        done = _rotoscope(tmp_path, command, "--help")
+        done = rotoscope(command, "--help")
         assert done.returncode == 0
         assert f"rotoscope {command}" in done.stdout
         assert "Examples:" in done.stdout
@@ -50,29 +77,34 @@ def test_help_shows_examples_for_every_command(tmp_path: Path) -> None:
         (("demonstrate",), ("No such command",)),
     ],
 )
-def test_wrong_input_is_one_clear_error(tmp_path: Path, arguments: tuple[str, ...], said: tuple[str, ...]) -> None:
-    _is_users_error(_rotoscope(tmp_path, *arguments), *said)
+def test_wrong_input_is_one_clear_error(rotoscope: Command, arguments: tuple[str, ...], said: tuple[str, ...]) -> None:
+    _is_users_error(rotoscope(*arguments), *said)
 
 
-def test_a_folder_without_videos_and_a_lake_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_without_videos_and_a_lake_that_cannot_be_written(
+    rotoscope: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty").mkdir()
-    _is_users_error(_rotoscope(tmp_path, "run", "--folder", "empty"), "no file ends in", ".mp4")
+    _is_users_error(rotoscope("run", "--folder", "empty"), "no file ends in", ".mp4")
     (tmp_path / "film.mp4").write_bytes(b"text")
     (tmp_path / "file").write_text("not a folder")
-    done = _rotoscope(tmp_path, "run", "--folder", ".", ROTOSCOPE_HOME=str(tmp_path / "file" / "lake"))
+    monkeypatch.setenv("ROTOSCOPE_HOME", str(tmp_path / "file" / "lake"))
+    done = rotoscope("run", "--folder", ".")
     _is_users_error(done, "cannot be written", "ROTOSCOPE_HOME")
 
 
-def test_only_bad_files_leave_rows_with_reasons_and_status_2(tmp_path: Path) -> None:
+def test_only_bad_files_leave_rows_with_reasons_and_status_2(rotoscope: Command, tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("these are words")
-    _is_users_error(_rotoscope(tmp_path, "run", "--folder", "bad", "--engine", "serial"), "nothing usable", "zero bytes", "no readable video container")
-    done = _rotoscope(tmp_path, "query", "select video_id, code from videos order by 1", "--output", "x.csv")
+    _is_users_error(
+        rotoscope("run", "--folder", "bad", "--engine", "serial"), "nothing usable", "zero bytes", "no readable video container"
+    )
+    done = rotoscope("query", "select video_id, code from videos order by 1", "--output", "x.csv")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "x.csv").read_text().split() == ["video_id,code", "empty.mp4,empty_file", "text.mp4,not_a_video"]
-    _is_users_error(_rotoscope(tmp_path, "query", "select colour from videos"), "columns of videos: dataset, video_id")
-    _is_users_error(_rotoscope(tmp_path, "query", "selec"), "the query cannot run", "tables: benchmark")
-    _is_users_error(_rotoscope(tmp_path, "trace", "--method", "x", "--metric", "psnr"), "nothing is scored yet")
-    assert _rotoscope(tmp_path, "status").returncode == 0
+    _is_users_error(rotoscope("query", "select colour from videos"), "columns of videos: dataset, video_id")
+    _is_users_error(rotoscope("query", "selec"), "the query cannot run", "tables: benchmark")
+    _is_users_error(rotoscope("trace", "--method", "x", "--metric", "psnr"), "nothing is scored yet")
+    assert rotoscope("status").returncode == 0

@@ -53,7 +53,9 @@ class Project:
         found = {}
         for key in self.instance.get_asset_keys():
             for partition in sorted(self.instance.get_materialized_partitions(key)):
-                records = self.instance.fetch_materializations(dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1).records
+                records = self.instance.fetch_materializations(
+                    dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition]), limit=1
+                ).records
                 tags = records[0].event_log_entry.asset_materialization.tags or {}  # type: ignore[union-attr]
                 if "dagster/data_version_is_user_provided" in tags:
                     found[f"{key.to_user_string()} {partition}"] = tags["dagster/data_version"]
@@ -87,14 +89,27 @@ def test_training_fell_and_its_log_pictures_and_checkpoints_are_there(project: P
     first = project.lake.path(stages[0]["uri"])
     assert (first / "denoising_unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert list(first.with_name(f"{first.name}.pictures").glob("*.png"))
-    assert json.loads((project.lake.path(stages[1]["uri"]) / "manifest.json").read_text())["parent"] == json.loads((first / "manifest.json").read_text())["checkpoint_id"]
+    assert (
+        json.loads((project.lake.path(stages[1]["uri"]) / "manifest.json").read_text())["parent"]
+        == json.loads((first / "manifest.json").read_text())["checkpoint_id"]
+    )
 
 
 def test_a_second_run_without_change_gives_the_same_data_versions_and_trains_nothing(project: Project) -> None:
     before, trained = project.versions(), project.lake.version("checkpoints")
     project.run()
     assert project.versions() == before
-    assert {name.split()[0] for name in before} >= {"videos", "clips", "poses", "training_rows", "stage_1", "stage_2", "predictions", "scores", "benchmark"}
+    assert {name.split()[0] for name in before} >= {
+        "videos",
+        "clips",
+        "poses",
+        "training_rows",
+        "stage_1",
+        "stage_2",
+        "predictions",
+        "scores",
+        "benchmark",
+    }
     assert project.lake.version("checkpoints") == trained
 
 
@@ -114,7 +129,9 @@ def test_trace_walks_from_a_cell_to_the_bytes_of_the_videos(project: Project) ->
 
 
 def test_the_weekly_schedule_scores_again_and_notices_another_number(project: Project) -> None:
-    context = dg.build_schedule_context(instance=project.instance, scheduled_execution_time=pd.Timestamp("2026-11-23 03:00", tz="UTC").to_pydatetime())
+    context = dg.build_schedule_context(
+        instance=project.instance, scheduled_execution_time=pd.Timestamp("2026-11-23 03:00", tz="UTC").to_pydatetime()
+    )
     requests = jobs.weekly_rescore(context)
     assert {request.partition_key for request in requests} == {str(model_partition(NAME, model)) for model in MODELS}  # type: ignore[union-attr]
     key = model_partition(NAME, MODELS[0])
@@ -140,14 +157,22 @@ def test_the_sensor_scores_a_new_folder_of_predictions_once(project: Project) ->
     folder = project.lake.root / "inbox" / "another_lab"
     shutil.copytree(project.lake.path(row["uri"]).parent, folder)
     manifest = read_manifest(folder)
-    write_manifest(folder, type(manifest)(**{**{name: getattr(manifest, name) for name in manifest.__slots__}, "method": "another_lab", "variant": "paper"}))
+    write_manifest(
+        folder,
+        type(manifest)(**{**{name: getattr(manifest, name) for name in manifest.__slots__}, "method": "another_lab", "variant": "paper"}),
+    )
     context = dg.build_sensor_context(instance=project.instance)
     found = jobs.new_predictions(context)
     request = found.run_requests[0]  # type: ignore[union-attr]
     assert str(request.partition_key) == str(model_partition(NAME, "another_lab:paper:0"))
     project.instance.add_dynamic_partitions("model", ["another_lab:paper:0"])
     execute(project.instance, "animate", request.partition_key, request.run_config)
-    assert query(project.lake, "select count(*) n from scores s join predictions p using (prediction_id) where p.method = 'another_lab'").to_pylist()[0]["n"] > 0
+    assert (
+        query(
+            project.lake, "select count(*) n from scores s join predictions p using (prediction_id) where p.method = 'another_lab'"
+        ).to_pylist()[0]["n"]
+        > 0
+    )
     again = jobs.new_predictions(dg.build_sensor_context(instance=project.instance, cursor=found.cursor))  # type: ignore[union-attr]
     assert not again.run_requests  # type: ignore[union-attr]
 
@@ -155,7 +180,14 @@ def test_the_sensor_scores_a_new_folder_of_predictions_once(project: Project) ->
 def _kill_when(folder: Path, environment: dict[str, str], ready: Path, pattern: str) -> None:
     """Start the run, wait until a file appears, kill -9 the whole process group."""
     code = f"from tests_entry import go; go({str(folder)!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 240
     while not any(ready.glob(pattern)):
         assert process.poll() is None, "the run ended before it could be killed"
@@ -171,7 +203,14 @@ def test_a_kill_in_extraction_and_one_in_training_lose_and_double_nothing(tmp_pa
     lake = tmp_path / "lake"
     _kill_when(tmp_path, environment, lake / "delta" / "poses", "part-*.parquet")
     _kill_when(tmp_path, environment, lake / "checkpoints", f"{NAME}/*/.latents-*/*.safetensors")
-    subprocess.run([sys.executable, "-c", f"from tests_entry import go; go({str(tmp_path)!r})"], env=environment, cwd=ROOT, check=True, timeout=400, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", f"from tests_entry import go; go({str(tmp_path)!r})"],
+        env=environment,
+        cwd=ROOT,
+        check=True,
+        timeout=400,
+        capture_output=True,
+    )
     for table in ("poses", "body_masks", "faces", "hands", "densepose"):
         mine, whole = Lake(lake).read(table), project.lake.read(table)
         assert mine.drop_columns(["reason"]).equals(whole.drop_columns(["reason"])), table
