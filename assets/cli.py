@@ -60,7 +60,11 @@ def demo() -> None:
 @click.option(
     "--method", multiple=True, help="Train, animate and score this method too; may be repeated. copy_reference is always scored beside it."
 )
-@click.option("--variant", default=None, help="Size and length of the method's training: demo, brief, paper.")
+@click.option(
+    "--variant",
+    default=None,
+    help="Size and length of the method's training: demo, brief (a few steps), paper (its sizes and weights; CPU only so far).",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the method's training.")
 @click.option("--clip", "clips", multiple=True, help="Train on and animate only this clip; may be repeated.")
 @click.option("--engine", default="ray", show_default=True, help="ray (RAY_ADDRESS, or a local Ray) or serial.")

@@ -10,9 +10,7 @@ from assets.run import Outcome, outcome, prepare, run_benchmark, run_model
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.sources import registry
-from pipelines.sources.folder import dataset_name, find_videos
-
-REAL_PROTOCOL = "standin_128_square"  # resizes and crops real footage to the size that the demo's networks make
+from pipelines.sources.folder import find_videos
 
 
 def run_folder_or_dataset(
@@ -68,13 +66,4 @@ def _chosen(
         known = replace(known, extractors=extractors, training_extractor=extractors[0]) if extractors else known
         return replace(known, training_clips=clips or known.training_clips)
     assert folder is not None
-    names = extractors or ("mediapipe",)
-    return registry.Dataset(
-        name=dataset_name(folder),
-        kind="folder",
-        folder=str(folder.resolve()),
-        extractors=names,
-        training_extractor=names[0],
-        protocol=REAL_PROTOCOL,
-        training_clips=clips,
-    )
+    return registry.folder_dataset(folder, extractors or ("mediapipe",), clips)

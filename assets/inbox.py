@@ -33,7 +33,9 @@ def unseen(lake: Lake, seen: Mapping[str, str]) -> Found:
             manifest = read_manifest(folder)
             if manifest.dataset not in registered(lake):
                 raise UserError(f"{folder}: data set {manifest.dataset!r} is not in this lake; there are: {', '.join(registered(lake))}")
-            folders.append((folder, manifest.dataset, f"{manifest.method}:{manifest.variant or 'default'}:{manifest.seed}"))
+            if not manifest.variant:
+                raise UserError(f'{folder}: the manifest\'s `variant` is empty; name one, such as "default"')
+            folders.append((folder, manifest.dataset, f"{manifest.method}:{manifest.variant}:{manifest.seed}"))
         except UserError as error:
             problems.append(str(error))
     return Found(folders=folders, problems=problems, cursor=cursor)

@@ -1,8 +1,7 @@
 """Protocols: what a number means is part of its key.
 
 A `Protocol` is a named frozen value. Two numbers may stand in one column only when they have the same protocol and
-split. The arithmetic of each published protocol, faults included, is in docs (PROTOCOLS); faults kept on purpose are
-fields here.
+split. docs/protocols.md says it in words; faults of the literature that a protocol keeps on purpose are a field here.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ STANDARD = Protocol(
     lpips_range=(-1.0, 1.0),
     reference="excluded",
     known_faults=(),
-    source="our recommendation (DESIGN section 4); FID: Parmar et al. 2022; LPIPS: Zhang et al. 2018; FVD: "
+    source="our recommendation (docs/protocols.md); FID: Parmar et al. 2022; LPIPS: Zhang et al. 2018; FVD: "
     "Unterthiner et al. 2018, network of Skorokhodov et al. 2022",
 )
 
@@ -136,7 +135,7 @@ STANDIN_128_SQUARE = replace(
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in (STANDARD, DEMO_STANDIN, STANDIN_128, STANDIN_128_SQUARE)})
 
-# Names that documents and papers use -> ids of the code (DESIGN section 4).
+# Names that documents and papers use -> ids of the code; an id here need not have a protocol or method yet.
 ALIASES: Mapping[str, str] = MappingProxyType(
     {
         "DISCO-FRAMES": "disco",

@@ -22,7 +22,7 @@ from pipelines.progress import Progress
 from pipelines.sources.registry import Dataset
 from pipelines.video import decode_frames, encode_video, probe
 
-REFERENCE_FRAME = 0  # the literature takes the first frame of each video (PROTOCOLS.md 1)
+REFERENCE_FRAME = 0  # as the literature, which takes the first frame of each video since DisCo (Wang et al. 2024)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Classifier-free guidance (common.md C7); one null condition for training and sampling."""
+"""Classifier-free guidance (Ho & Salimans 2022); one null condition for training and sampling."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class LatentCodec:
     def encode(self, images: Tensor, chunk: int = 16) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the posterior's mean where there is a posterior."""
         packed = [self._normalise(self._raw(part)) for part in images.split(chunk)]
-        return torch.cat(packed)
+        return torch.cat(packed).contiguous()  # one memory layout, kept on disk or not: another one changes the last bits of a loss
 
     @torch.no_grad()
     def decode(self, latents: Tensor, chunk: int = 8) -> Tensor:

@@ -1,4 +1,4 @@
-"""Noise schedule, targets and loss weights (common.md C6). One schedule for training and sampling."""
+"""Noise schedule, targets and loss weights; the source of each is beside it. One schedule for training and sampling."""
 
 from __future__ import annotations
 

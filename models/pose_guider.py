@@ -1,4 +1,4 @@
-"""Pose guider: pose image -> features added to the denoiser's stem (AnimateAnyone Sec. 3; animate_anyone.md 2.4)."""
+"""Pose guider: pose image -> features added to the denoiser's stem (AnimateAnyone Sec. 3.2.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference attention (common.md C4): the denoiser's spatial self-attention also looks at a reference image.
+"""Reference attention (AnimateAnyone Sec. 3.2.1): the denoiser's spatial self-attention also looks at a reference image.
 
 The reference UNet (writer) runs once on the clean reference latent. At every spatial self-attention it leaves that
 layer's input N_r in a bank; the denoiser (reader) projects the concatenation of its own and the reference's tokens:

@@ -1,4 +1,4 @@
-"""Temporal layers: AnimateDiff's motion modules inside the denoiser (common.md C5)."""
+"""Temporal layers (AnimateAnyone Sec. 3.2.3): AnimateDiff's motion modules (Guo et al. 2024) inside the denoiser."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ Everything random in a step comes from (seed, step), so a resumed run sees the b
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -31,6 +32,7 @@ class LoopConfig:
     warmup_steps: int = 1
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
+    decay: Literal["constant", "cosine"] = "constant"  # cosine: to a twentieth of the rate, for short runs
     ema_decay: float | None = 0.99  # of the weights that are saved; None = the last ones
     accumulation: int = 1  # micro-batches per step
     probes: int = 20  # evaluations of the probe loss over the run, the first before any step
@@ -114,7 +116,7 @@ class TrainingState:
 
     def take_step(self, loss: float) -> tuple[float, float]:
         """Clip, step, average; returns (learning rate, gradient norm)."""
-        rate = self.config.learning_rate * min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
+        rate = rate_at(self.config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm))
@@ -138,6 +140,13 @@ class TrainingState:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.average[name])
+
+
+def rate_at(config: LoopConfig, step: int) -> float:
+    """Learning rate of a step: linear warm-up, then constant or a cosine."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    fall = 1.0 if config.decay == "constant" else 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    return config.learning_rate * warm * fall
 
 
 def replace_folder(new: Path, folder: Path) -> None:

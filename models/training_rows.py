@@ -21,7 +21,7 @@ from pipelines.sources.registry import Dataset
 TRAIN_SPLITS = ("train", "all")  # a folder of the user's own has no split: all of it trains, and all of it is animated
 TEST_SPLITS = ("test", "all")
 
-_REFERENCE_SCORE = 0.5  # mean body score that a reference frame needs (extraction_inputs.md E)
+_REFERENCE_SCORE = 0.5  # mean body score that a reference frame needs (our default)
 
 
 def clips_of_splits(lake: Lake, dataset: Dataset, splits: Sequence[str]) -> list[Clip]:

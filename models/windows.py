@@ -1,4 +1,4 @@
-"""Windows over long clips (common.md C10): which frames are denoised together, and how their predictions are fused."""
+"""Windows over long clips (as Moore-AnimateAnyone's uniform context, without its wrap-around): which frames are denoised together, and how their predictions are fused."""
 
 from __future__ import annotations
 

@@ -35,17 +35,13 @@ def main() -> None:
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="A directory of videos, searched recursively.")
 def scan(home: Path, folder: Path) -> None:
     """Register a folder as a data set, and probe and hash its videos."""
-    from pipelines.sources.folder import dataset_name
     from pipelines.sources.store import scan_into
 
     lake = Lake(home).create()
-    name = dataset_name(folder)
-    dataset = registry.Dataset(
-        name=name, kind="folder", folder=str(folder.resolve()), extractors=("mediapipe",), training_extractor="mediapipe"
-    )
+    dataset = registry.folder_dataset(folder)
     scan_into(lake, dataset)
     registry.register(lake, dataset)
-    click.echo(f"data set {name}")
+    click.echo(f"data set {dataset.name}")
 
 
 @main.command()
@@ -75,9 +71,7 @@ def extract(home: Path, dataset: str, extractors: str | None, engine: str, retry
     lake = Lake(home)
     names = tuple(name.strip() for name in extractors.split(",")) if extractors else registry.load(lake, dataset).extractors
     report = run(extractors_named(names), lake.clips(dataset), lake, engine, retry_failed=retry_failed)
-    click.echo(
-        f"{report.extracted} clips extracted, {report.already_done} were there, {report.failed} failed, in {report.seconds:.1f} s"
-    )
+    click.echo(f"{report.extracted} clips extracted, {report.already_done} were there, {report.failed} failed, in {report.seconds:.1f} s")
     sys.exit(1 if report.failed else 0)
 
 

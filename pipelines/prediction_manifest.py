@@ -44,7 +44,7 @@ class PredictedClip:
 class PredictionManifest:
     """What a folder of generated clips says of itself."""
 
-    method: str  # id of DESIGN.md section 4, or a name of your own
+    method: str  # id of models/methods.py, or a name of your own
     variant: str  # "" for the plain method
     seed: int
     checkpoint_id: str  # "" for a method without weights, or of another lab

@@ -102,7 +102,7 @@ _ALL = [
     _hub("caption", "Salesforce/blip-image-captioning-base", "model.safetensors", "BSD-3-Clause"),
     _hub("clip_large", "openai/clip-vit-large-patch14", "model.safetensors", "MIT"),
     _hub("clip_base", "openai/clip-vit-base-patch32", "model.safetensors", "MIT"),
-    # metrics (PROTOCOLS.md 6-9, 18)
+    # metrics (docs/protocols.md)
     _url(
         "fid_inception_pytorch_fid",
         "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",

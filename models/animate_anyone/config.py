@@ -62,7 +62,7 @@ class Sampling:
     guidance_scale: float = 3.5  # [R], the paper is silent
     window: int = 24  # [P]
     overlap: int = 4  # [R]
-    retarget: Literal["limb", "none"] = "limb"  # [P]: "rescale the length of the driving skeleton"
+    retarget: Literal["limb", "none"] = "limb"  # [P] the driving skeleton's length is rescaled to the reference's
     shared_noise: bool = False
 
     def __post_init__(self) -> None:
@@ -119,9 +119,16 @@ DEMO = AnimateAnyoneConfig(
     image_encoder=None,
     motion_adapter=None,
     network=_DEMO_NETWORK,
-    stage_1=Stage1(loop=LoopConfig(steps=280, learning_rate=2e-3, warmup_steps=20), references=4, targets=3, augment=False, distance=8),
+    stage_1=Stage1(
+        loop=LoopConfig(steps=300, learning_rate=2e-3, warmup_steps=15, decay="cosine"), references=4, targets=3, augment=False, distance=8
+    ),
     stage_2=Stage2(
-        loop=LoopConfig(steps=70, learning_rate=1e-3, warmup_steps=10), batch=2, window=8, stride=1, augment=False, shared_noise=True
+        loop=LoopConfig(steps=60, learning_rate=2e-3, warmup_steps=5, decay="cosine"),
+        batch=2,
+        window=8,
+        stride=1,
+        augment=False,
+        shared_noise=True,
     ),
     sampling=Sampling(steps=10, guidance_scale=1.2, window=8, overlap=2, retarget="none", shared_noise=True),
 )

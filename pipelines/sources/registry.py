@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from pipelines.errors import UserError
 from pipelines.lake import Lake
-from pipelines.sources.folder import scan_folder
+from pipelines.sources.folder import dataset_name, scan_folder
 
 Kind = Literal["folder", "performers"]
 Progress = Callable[[int, int], None]
@@ -40,6 +40,19 @@ class Dataset:
             raise UserError(f"data set {self.name}: no source {self.kind!r}; there are: {', '.join(get_args(Kind))}")
         if self.kind == "folder" and not self.folder:
             raise UserError(f"data set {self.name}: a folder source needs its folder")
+
+
+def folder_dataset(folder: Path, extractors: tuple[str, ...] = ("mediapipe",), training_clips: tuple[str, ...] = ()) -> Dataset:
+    """A user's own folder: its first extractor drives, and scoring resizes real footage to the size that the demo's networks make."""
+    return Dataset(
+        name=dataset_name(folder),
+        kind="folder",
+        folder=str(folder.resolve()),
+        extractors=extractors,
+        training_extractor=extractors[0],
+        protocol="standin_128_square",
+        training_clips=training_clips,
+    )
 
 
 def _path(lake: Lake, name: str) -> Path:

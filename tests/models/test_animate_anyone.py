@@ -1,4 +1,4 @@
-"""AnimateAnyone at the smallest size, made of the real classes: the invariants of common.md C12 and the whole way from clip to clip."""
+"""AnimateAnyone at the smallest size, made of the real classes: the invariants that every method should keep, and the whole way from clip to clip."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def spatial(tiny: AnimateAnyoneConfig) -> AnimateAnyone:
     return fresh_network(tiny).eval()
 
 
-# --- C12.1: what starts at zero changes nothing -------------------------------------------------------------------
+# --- what starts at zero changes nothing -------------------------------------------------------------------
 
 
 def test_fresh_pose_guider_and_hint_change_nothing(tiny: AnimateAnyoneConfig, spatial: AnimateAnyone, noisy: Tensor) -> None:
@@ -87,7 +87,7 @@ def test_fresh_motion_modules_change_nothing(tiny: AnimateAnyoneConfig, spatial:
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
 
 
-# --- C12.2: the bank ----------------------------------------------------------------------------------------------
+# --- the bank ----------------------------------------------------------------------------------------------
 
 
 def test_dropped_references_are_as_if_there_were_none(tiny: AnimateAnyoneConfig, spatial: AnimateAnyone) -> None:
@@ -110,7 +110,7 @@ def test_no_reference_stays_behind(tiny: AnimateAnyoneConfig, spatial: AnimateAn
     assert (network.bank.tokens, network.stem.features) == ({}, None)
 
 
-# --- C12.3: frames -------------------------------------------------------------------------------------------------
+# --- frames -------------------------------------------------------------------------------------------------
 
 
 def test_without_temporal_layers_frames_are_independent(tiny: AnimateAnyoneConfig, spatial: AnimateAnyone, noisy: Tensor) -> None:
@@ -129,7 +129,7 @@ def test_with_temporal_layers_frames_see_each_other(tiny: AnimateAnyoneConfig, s
     assert change.argmax() == 3
 
 
-# --- C12.4: what trains ---------------------------------------------------------------------------------------------
+# --- what trains ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", ["stage_1", "stage_2"])
@@ -155,7 +155,7 @@ def test_only_listed_parameters_train(
         assert any(name.startswith("reference_unet.mid_block.attentions.0.transformer_blocks.0.ff") for name in chosen)
 
 
-# --- C12.5: learning ------------------------------------------------------------------------------------------------
+# --- learning ------------------------------------------------------------------------------------------------
 
 
 def test_one_clip_can_be_learnt(tiny: AnimateAnyoneConfig, clips: list[TrainingClip], codec: LatentCodec, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_one_clip_can_be_learnt(tiny: AnimateAnyoneConfig, clips: list[TrainingC
     assert sum(probes[-4:]) / 4 < 0.7 * probes[0]
 
 
-# --- C12.7: stages, checkpoints, resume ------------------------------------------------------------------------------
+# --- stages, checkpoints, resume ------------------------------------------------------------------------------
 
 
 def _stages(
@@ -271,7 +271,7 @@ def test_half_a_checkpoint_is_refused(tiny: AnimateAnyoneConfig, trained: tuple[
         load_network(tiny, folder)
 
 
-# --- C12.8 and the loss -----------------------------------------------------------------------------------------------
+# --- guidance and the loss --------------------------------------------------------------------------------------------
 
 
 def test_guidance_of_scale_one_is_the_conditional_branch(tiny: AnimateAnyoneConfig, spatial: AnimateAnyone, noisy: Tensor) -> None:

@@ -24,6 +24,11 @@ def test_packing_folds_blocks_and_keeps_every_value(codec: LatentCodec) -> None:
     torch.testing.assert_close(codec.decode(packed), expected, rtol=0, atol=1e-5)
 
 
+def test_latents_have_one_memory_layout() -> None:
+    """Or a run that reads them from the cache would differ in the last bits from the run that made them."""
+    assert LatentCodec.load(SHIPPED).encode(torch.zeros(2, 3, 128, 128)).is_contiguous()
+
+
 def test_chunks_change_nothing(codec: LatentCodec) -> None:
     images = torch.rand(5, 3, 32, 32) * 2 - 1
     packed = codec.encode(images, chunk=2)

@@ -1,4 +1,4 @@
-"""The noise schedule against the values of common.md C6, and the algebra of v-prediction."""
+"""The noise schedule against known values, and the algebra of v-prediction."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_the_frozen_tail_is_exactly_what_gets_no_gradient(pair: tuple[torch.nn.M
 
 
 def test_paper_size_has_the_structure_of_stable_diffusion() -> None:
-    """Counts of common.md C2 and C4, on tensors without storage."""
+    """Counts of Stable Diffusion 1.5 and AnimateDiff v2, on tensors without storage."""
     config = NetworkConfig()
     with torch.device("meta"):
         unet, motion = make_unet(config), make_motion(config)
