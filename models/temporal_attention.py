@@ -10,7 +10,9 @@ from torch import nn
 def with_motion(unet2d: Any, adapter: Any) -> Any:
     """UNetMotionModel with the weights of `unet2d` and the motion modules of `adapter`."""
     from diffusers import UNetMotionModel
+    from diffusers.utils import logging
 
+    logging.get_logger("diffusers.models.modeling_utils").setLevel(logging.ERROR)  # from_unet2d casts to the dtype that it has: its warning is empty
     return UNetMotionModel.from_unet2d(unet2d, adapter)
 
 

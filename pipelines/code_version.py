@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@lru_cache(maxsize=256)  # one answer per process: a file that is edited while a run goes on is not the code that runs
 def code_version(*places: str) -> str:
     """12 hex digits over the files and folders named relative to the project, e.g. "pipelines/split.py", "models/animate_anyone"."""
     digest = hashlib.sha256()
@@ -17,12 +18,12 @@ def code_version(*places: str) -> str:
         path = ROOT / place
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
         for file in files:
-            digest.update(f"{file.relative_to(ROOT)}\n{_meaning(file, file.stat().st_mtime_ns)}\n".encode())
+            digest.update(f"{file.relative_to(ROOT)}\n{_meaning(file)}\n".encode())
     return digest.hexdigest()[:12]
 
 
 @lru_cache(maxsize=1024)
-def _meaning(file: Path, mtime_ns: int) -> str:  # the time is part of the cache's key
+def _meaning(file: Path) -> str:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

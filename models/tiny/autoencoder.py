@@ -126,6 +126,7 @@ def train_autoencoder(
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     autoencoder.half().save_pretrained(partial)
+    _drop_derived(partial / "config.json")
     autoencoder.float()
     with torch.no_grad():
         save_statistics(partial, torch.cat([autoencoder.encode(part).latents for part in images.split(32)]), config.packing)
@@ -148,6 +149,13 @@ def train_autoencoder(
     if on_done is not None:
         on_done(facts)
     return facts
+
+
+def _drop_derived(path: Path) -> None:
+    """Take out `block_out_channels`, which diffusers writes and then warns about when it reads it."""
+    config = json.loads(path.read_text())
+    config.pop("block_out_channels", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True))
 
 
 def _card(facts: dict[str, Any]) -> str:

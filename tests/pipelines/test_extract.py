@@ -14,9 +14,9 @@ import pytest
 from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError, UserError
 from pipelines.extract import Extractor, Rows, _Commits, engine_named, extract
-from pipelines.progress import Progress
 from pipelines.extract_worker import Result, Task
 from pipelines.lake import Lake, digest_rows
+from pipelines.progress import Progress
 from pipelines.video import encode_video
 
 FRAMES = 4

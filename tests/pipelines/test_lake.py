@@ -111,7 +111,7 @@ def test_unknown_table_column_and_double_key_are_users_errors(lake: Lake) -> Non
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match="cannot be written.*ROTOSCOPE_HOME"):
+    with pytest.raises(UserError, match=r"cannot be written.*ROTOSCOPE_HOME"):
         Lake(tmp_path / "file" / "lake").create()
 
 
