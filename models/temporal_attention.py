@@ -12,7 +12,9 @@ def with_motion(unet2d: Any, adapter: Any) -> Any:
     from diffusers import UNetMotionModel
     from diffusers.utils import logging
 
-    logging.get_logger("diffusers.models.modeling_utils").setLevel(logging.ERROR)  # from_unet2d casts to the dtype that it has: its warning is empty
+    logging.get_logger("diffusers.models.modeling_utils").setLevel(
+        logging.ERROR
+    )  # from_unet2d casts to the dtype that it has: its warning is empty
     return UNetMotionModel.from_unet2d(unet2d, adapter)
 
 

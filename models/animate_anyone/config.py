@@ -123,14 +123,14 @@ DEMO = AnimateAnyoneConfig(
         loop=LoopConfig(steps=300, learning_rate=2e-3, warmup_steps=15, decay="cosine"), references=4, targets=3, augment=False, distance=8
     ),
     stage_2=Stage2(
-        loop=LoopConfig(steps=60, learning_rate=2e-3, warmup_steps=5, decay="cosine"),
-        batch=2,
-        window=8,
+        loop=LoopConfig(steps=40, learning_rate=2e-3, warmup_steps=5, decay="cosine"),
+        batch=1,
+        window=12,
         stride=1,
         augment=False,
         shared_noise=True,
     ),
-    sampling=Sampling(steps=10, guidance_scale=1.2, window=8, overlap=2, retarget="none", shared_noise=True),
+    sampling=Sampling(steps=10, guidance_scale=1.2, window=12, overlap=2, retarget="none", shared_noise=True),
 )
 
 # A few steps of the demo's network: shows that a data set trains, animates and scores; its pictures mean nothing.
