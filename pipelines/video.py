@@ -42,22 +42,11 @@ def _open(path: Path) -> Any:
         if path.stat().st_size == 0:
             raise ClipError("empty_file", path.name, "the file has zero bytes", "copy or download it again")
         return av.open(os.fspath(path))
-    except OSError as error:  # av.error.FFmpegError derives from it too
-        if isinstance(error, av.error.FFmpegError) and not isinstance(error, PermissionError):
-            raise ClipError(
-                "not_a_video",
-                path.name,
-                f"no readable video container ({error.strerror or error})",
-                "re-encode it, or remove it from the folder",
-            ) from None
-        raise ClipError("unreadable", path.name, str(error), "check the file's permissions") from None
-    except ValueError as error:  # FFmpeg reports broken data as ValueError subclasses
-        raise ClipError(
-            "not_a_video",
-            path.name,
-            f"no readable video container ({getattr(error, 'strerror', error)})",
-            "re-encode it, or remove it from the folder",
-        ) from None
+    except (PermissionError, FileNotFoundError) as error:
+        raise ClipError("unreadable", path.name, str(error), "check that the file is there and may be read") from None
+    except (av.error.FFmpegError, OSError) as error:
+        cause = f"no readable video container ({error.strerror or error})"
+        raise ClipError("not_a_video", path.name, cause, "re-encode it, or remove it from the folder") from None
 
 
 def _stream(container: Any, name: str) -> Any:
