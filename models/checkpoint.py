@@ -26,10 +26,18 @@ def save_checkpoint(folder: Path, parts: Mapping[str, Any], manifest: Mapping[st
     shutil.rmtree(partial, ignore_errors=True)
     for name, part in parts.items():
         part.save_pretrained(partial / name)
+        _drop_path(partial / name / "config.json")
     files = {str(path.relative_to(partial)): sha256_of(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     (partial / MANIFEST).write_text(json.dumps({**manifest, "files": files}, indent=1, sort_keys=True))
     replace_folder(partial, folder)
     return folder
+
+
+def _drop_path(config: Path) -> None:
+    """Take out where a part was loaded from: equal checkpoints are equal files, wherever they lie."""
+    facts = json.loads(config.read_text())
+    facts.pop("_name_or_path", None)
+    config.write_text(json.dumps(facts, indent=2, sort_keys=True))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

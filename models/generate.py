@@ -13,6 +13,7 @@ from models.clip_dataset import Points, centre_box, fit_frames, fit_points
 from models.methods import Animator, method_named
 from models.model_key import ModelKey
 from models.train import current_checkpoint
+from models.training_loop import settle_threads
 from models.training_rows import TEST_SPLITS, clips_of_splits, load_poses
 from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError, UserError
@@ -42,6 +43,7 @@ def generate(lake: Lake, dataset: Dataset, key: ModelKey) -> Generated:
     clips = [clip for clip in clips if clip.clip_id in poses]
     if not clips:
         raise UserError(f"data set {dataset.name} has no held-out clip with poses of {dataset.training_extractor!r}; extract them first")
+    settle_threads()
     checkpoint = current_checkpoint(lake, dataset, key)
     animator = method_named(key.method).load(key.variant, checkpoint[1] if checkpoint else None)
     empty = PredictionManifest(

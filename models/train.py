@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from models.checkpoint import read_manifest, verify
 from models.methods import Method, method_named
 from models.model_key import ModelKey
-from models.training_loop import StepRecord, loss_fall
+from models.training_loop import StepRecord, loss_fall, settle_threads
 from models.training_rows import load_training_clips
 from pipelines.code_version import code_version
 from pipelines.errors import UserError
@@ -99,6 +99,7 @@ def train_stage(lake: Lake, dataset: Dataset, key: ModelKey, stage: str, lineage
     if known is not None:
         verify(folder)
         return StageResult(row=known, records=_records(lake, checkpoint_id), folder=folder, reused=True)
+    settle_threads()
     parent = _parent(lake, dataset, key, stage, method)
     clips = load_training_clips(lake, dataset, key.method)
     started = time.monotonic()

@@ -142,6 +142,11 @@ class TrainingState:
                 parameter.copy_(self.average[name])
 
 
+def settle_threads() -> None:
+    """Ask for the number of threads that there are: unasked, the libraries below torch choose for themselves, and results differ in the last bits."""
+    torch.set_num_threads(torch.get_num_threads())
+
+
 def rate_at(config: LoopConfig, step: int) -> float:
     """Learning rate of a step: linear warm-up, then constant or a cosine."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
