@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from models.training_loop import replace_folder, settle_folder
@@ -46,7 +47,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{folder} is no checkpoint: {MANIFEST} is missing; train the stage again, or give another folder")
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        manifest["files"].items()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(f"checkpoint {folder}: {MANIFEST} is damaged; train the stage again, or give another folder") from None
     return manifest
 
 
@@ -60,17 +65,23 @@ def verify(folder: Path) -> None:
 def load_part(kind: Any, folder: Path, *, may_be_missing: Collection[str] = ()) -> Any:
     """One part, strictly: every weight of the file has its place and every parameter its weight, but for the patterns in `may_be_missing`."""
     part = kind.from_config(kind.load_config(folder))
-    load_strictly(part, load_file(folder / WEIGHTS), source=str(folder), may_be_missing=may_be_missing)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder / WEIGHTS} cannot be read ({error}); train the stage again, or give another folder") from None
+    load_strictly(part, weights, source=str(folder), may_be_missing=may_be_missing)
     return part
 
 
 def load_strictly(part: Any, weights: Mapping[str, Any], *, source: str, may_be_missing: Collection[str] = ()) -> None:
     """load_state_dict that names the first five keys of what does not fit. Raises UserError."""
-    wanted = set(part.state_dict())
-    missing = sorted(key for key in wanted - set(weights) if not any(fnmatch(key, pattern) for pattern in may_be_missing))
-    unexpected = sorted(set(weights) - wanted)
-    if missing or unexpected:
+    wanted = part.state_dict()
+    missing = sorted(key for key in set(wanted) - set(weights) if not any(fnmatch(key, pattern) for pattern in may_be_missing))
+    unexpected = sorted(set(weights) - set(wanted))
+    resized = sorted(key for key in set(wanted) & set(weights) if wanted[key].shape != weights[key].shape)
+    if missing or unexpected or resized:
         raise UserError(
-            f"{source} does not fit {type(part).__name__}: missing {missing[:5]}, unexpected {unexpected[:5]}; is it the checkpoint of another method or size?"
+            f"{source} does not fit {type(part).__name__}: missing {missing[:5]}, unexpected {unexpected[:5]}, of another shape {resized[:5]}; "
+            "is it the checkpoint of another method or size?"
         )
     part.load_state_dict(weights, strict=not may_be_missing)

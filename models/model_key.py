@@ -20,7 +20,7 @@ class ModelKey:
         """From `animate_anyone:demo:0`; the variant and seed may be left out. Raises UserError."""
         method, _, rest = text.partition(":")
         variant, _, seed = rest.partition(":")
-        if seed and not seed.isdigit():
+        if seed and not seed.isdecimal():
             raise UserError(f"model {text!r}: the seed must be a number; write method:variant:seed, as in animate_anyone:demo:0")
         return cls(method=method, variant=variant or _default_variant(method), seed=int(seed or 0))
 

@@ -65,6 +65,8 @@ class StageLoss:
     def _noise(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         if isinstance(self.stage, Stage2) and self.stage.shared_noise:
             return draw_noise(clean[:, 0].shape, self.noise, generator)[:, None].expand_as(clean)
+        if isinstance(self.stage, Stage2):  # frames behind channels: one offset per clip and channel, not per frame
+            return draw_noise(clean.transpose(1, 2).shape, self.noise, generator).transpose(1, 2)
         return draw_noise(clean.flatten(0, 1).shape, self.noise, generator).view_as(clean)
 
 

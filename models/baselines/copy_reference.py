@@ -45,5 +45,6 @@ class CopyReferenceMethod:
         raise UserError(f"copy_reference has no stage {stage!r}: it has nothing to train")
 
     def load(self, variant: str, checkpoint: Path | None) -> _CopyReference:
-        """The copier."""
+        """The copier. Raises UserError for an unknown variant."""
+        self.config(variant)
         return _CopyReference()

@@ -169,6 +169,23 @@ def test_one_clip_can_be_learnt(tiny: AnimateAnyoneConfig, clips: list[TrainingC
     assert sum(probes[-4:]) / 4 < 0.7 * probes[0]
 
 
+def test_the_temporal_layers_alone_can_fit_fixed_noise_and_timesteps(
+    tiny: AnimateAnyoneConfig, clips: list[TrainingClip], codec: LatentCodec
+) -> None:
+    torch.manual_seed(0)
+    network = add_motion(fresh_network(tiny))
+    parameters = list(network.trainable("stage_2").values())
+    loss = StageLoss(network, ClipStore(clips[:1], tiny.size, codec), tiny.stage_2, seed=0)
+    batch, optimizer, losses = loss.batch(0), torch.optim.AdamW(parameters, lr=1e-2), []
+    for _ in range(60):
+        value = loss.of(batch, torch.Generator().manual_seed(1), 0.0)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert sum(losses[-12:]) <= 0.7 * sum(losses[:12])
+
+
 # --- stages, checkpoints, resume ------------------------------------------------------------------------------
 
 
