@@ -337,6 +337,23 @@ def test_a_perfect_network_has_no_loss(
     torch.testing.assert_close(seen["noise"], seen["noise"][:, :1].expand_as(seen["noise"]), rtol=0, atol=1e-2)  # shared over frames
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_noise_offset_of_a_window_is_one_per_clip_and_channel(
+    tiny: AnimateAnyoneConfig, spatial: AnimateAnyone, clips: list[TrainingClip], codec: LatentCodec, shared: bool
+) -> None:
+    loss = StageLoss(spatial, ClipStore(clips, tiny.size, codec), replace(tiny.stage_2, shared_noise=shared), seed=0)
+    clean = torch.zeros(2, 5, 4, 8, 8)
+
+    def noise(offset: float) -> Tensor:
+        loss.noise = replace(tiny.noise, noise_offset=offset)
+        return loss._noise(clean, torch.Generator().manual_seed(0))
+
+    shift = noise(0.5) - noise(0.0)
+    torch.testing.assert_close(shift, shift[:, :1, :, :1, :1].expand_as(shift), rtol=0, atol=1e-6)
+    assert len(set(shift[:, 0, :, 0, 0].flatten().tolist())) == 8
+    assert (noise(0.0)[:, 0] == noise(0.0)[:, 1]).all() == shared
+
+
 # --- sampling ------------------------------------------------------------------------------------------------------------
 
 

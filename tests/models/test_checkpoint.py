@@ -111,5 +111,38 @@ def test_only_listed_keys_may_be_missing(folder: Path) -> None:
 def test_a_wrong_shape_is_an_error(folder: Path) -> None:
     config = folder / "pose_guider" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "out_channels": 16}))
-    with pytest.raises((UserError, RuntimeError), match="PoseGuider"):
+    with pytest.raises(
+        UserError,
+        match=r"does not fit PoseGuider: missing \[\], unexpected \[\], of another shape \['layers\.6\.bias', 'layers\.6\.weight'\]",
+    ):
         load_part(PoseGuider, folder / "pose_guider")
+
+
+@pytest.mark.parametrize("left", [0, 7, 200])
+def test_a_truncated_weights_file_is_a_users_error(folder: Path, left: int) -> None:
+    path = folder / "pose_guider" / WEIGHTS
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_part(PoseGuider, folder / "pose_guider")
+    path.unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        load_part(PoseGuider, folder / "pose_guider")
+
+
+@pytest.mark.parametrize("text", ["", '{"files": {"a', "{}", "[]", '{"files": 3}'])
+def test_a_damaged_manifest_is_a_users_error(folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+        verify(folder)
+
+
+def test_a_replacement_that_was_cut_off_is_undone_by_the_next_reader(folder: Path) -> None:
+    """Killed between the two renames: the old checkpoint lies beside its place, and the new one is not there yet."""
+    before = read_manifest(folder)
+    folder.rename(folder.with_name(f".{folder.name}.old"))
+    assert read_manifest(folder) == before
+    verify(folder)
+    save_checkpoint(folder, {"pose_guider": _guider(seed=1)}, {})
+    verify(folder)
+    assert read_manifest(folder)["files"] != before["files"]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,3 +124,31 @@ def test_one_crop_serves_target_pose_and_reference(clips: list[TrainingClip], co
 def test_poses_must_match_the_frames(clips: list[TrainingClip]) -> None:
     with pytest.raises(ValueError, match="11 poses for 12 frames"):
         TrainingClip(clip=clips[0].clip, keypoints=clips[0].keypoints[:11], scores=clips[0].scores[:11], references=(0,))
+
+
+def test_kept_latents_are_those_that_were_encoded(clips: list[TrainingClip], codec: LatentCodec, tmp_path: Path) -> None:
+    """Bit for bit, or a resumed run would not give the loss of an undisturbed one."""
+    chosen, rng = [(0, 2, [5, 9])], np.random.default_rng(0)
+    plain = ClipStore(clips, (32, 32), codec).batch(chosen, rng)
+    for _ in range(2):  # written, then read
+        kept = ClipStore(clips, (32, 32), codec, cache=tmp_path / "latents").batch(chosen, rng)
+        assert torch.equal(kept.latents, plain.latents)
+        assert torch.equal(kept.reference_latent, plain.reference_latent)
+    assert [path.name for path in (tmp_path / "latents").iterdir()] == ["red-32x32.safetensors"]
+
+
+def test_an_augmented_store_keeps_nothing(clips: list[TrainingClip], codec: LatentCodec, tmp_path: Path) -> None:
+    ClipStore(clips, (32, 32), codec, augment=True, cache=tmp_path / "latents").batch([(0, 0, [1])], np.random.default_rng(0))
+    assert not (tmp_path / "latents").exists()
+
+
+def test_a_single_target_is_always_as_far_as_the_clip_allows(make_clip: Callable[..., TrainingClip]) -> None:
+    clip, rng = make_clip("brief", frames=9), np.random.default_rng(0)
+    for _, reference, (target,) in draw_pairs([clip], 300, 1, rng, distance=30):
+        assert abs(target - reference) == max(reference, 8 - reference)
+
+
+def test_draws_depend_on_the_generator_alone(clips: list[TrainingClip]) -> None:
+    for draw in (lambda rng: draw_pairs(clips, 4, 2, rng, 3), lambda rng: draw_windows(clips, 4, 5, 2, rng)):
+        assert draw(np.random.default_rng([7, 3])) == draw(np.random.default_rng([7, 3]))
+        assert draw(np.random.default_rng([7, 3])) != draw(np.random.default_rng([7, 4]))

@@ -106,3 +106,41 @@ def test_training_writes_a_folder_with_its_card(tmp_path: Path, monkeypatch: pyt
     assert facts["sha256"] == again["sha256"]  # same seed, same digest
     assert json.loads((tmp_path / "a" / "card.json").read_text())["psnr_db"] == facts["psnr_db"]
     assert LatentCodec.load(tmp_path / "a").encode(torch.zeros(1, 3, 128, 128)).shape == (1, 16, 16, 16)
+
+
+class _Identity(torch.nn.Module):
+    """An autoencoder whose latents are the pixels."""
+
+    class _Pixels:
+        def __init__(self, value: torch.Tensor) -> None:
+            self.latents = self.sample = value
+
+    def encode(self, images: torch.Tensor) -> _Pixels:
+        return self._Pixels(images)
+
+    decode = encode
+
+
+@pytest.mark.parametrize("packing", [1, 2, 4])
+def test_packing_loses_nothing(packing: int) -> None:
+    codec = LatentCodec(_Identity(), torch.zeros(3), torch.ones(3), packing)
+    images = torch.rand(5, 3, 8, 12) * 2 - 1
+    packed = codec.encode(images, chunk=2)
+    assert packed.shape == (5, 3 * packing**2, 8 // packing, 12 // packing)
+    assert torch.equal(codec.decode(packed), images)
+
+
+def test_statistics_are_applied_per_channel_and_undone() -> None:
+    codec = LatentCodec(_Identity(), torch.tensor([0.5, -0.25, 0.0]), torch.tensor([2.0, 0.5, 1.0]), packing=2)
+    images = torch.rand(2, 3, 4, 4) * 2 - 1
+    packed = codec.encode(images)
+    torch.testing.assert_close(packed[:, 4:8], (torch.nn.functional.pixel_unshuffle(images[:, 1:2], 2) + 0.25) / 0.5, rtol=0, atol=1e-6)
+    torch.testing.assert_close(codec.decode(packed), images, rtol=0, atol=1e-6)
+
+
+def test_the_fingerprint_follows_weights_statistics_and_packing(codec: LatentCodec) -> None:
+    mean, std = codec.mean.flatten(), codec.std.flatten()
+    others = [LatentCodec(codec.autoencoder, mean + 0.1, std, 2), LatentCodec(codec.autoencoder, mean, std * 2, 2)]
+    others.append(LatentCodec(codec.autoencoder, mean, std, 1))
+    assert LatentCodec(codec.autoencoder, mean, std, 2).fingerprint() == codec.fingerprint()
+    assert len({other.fingerprint() for other in others} | {codec.fingerprint()}) == 4

@@ -38,8 +38,16 @@ def test_a_key_is_read_as_it_is_written() -> None:
     assert ModelKey.parse("copy_reference::2") == ModelKey(method="copy_reference", variant="default", seed=2)
     with pytest.raises(UserError, match="the seed must be a number"):
         ModelKey.parse("animate_anyone:demo:zero")
+    with pytest.raises(UserError, match="the seed must be a number"):
+        ModelKey.parse("animate_anyone:demo:²")  # a digit for Python, no number
     with pytest.raises(UserError, match="no method"):
         ModelKey.parse("nobody")
+
+
+def test_no_method_loads_a_variant_that_it_does_not_have(tmp_path: Path) -> None:
+    for name, method in methods().items():
+        with pytest.raises(UserError, match=f"{name} has no variant 'huge'"):
+            method.load("huge", tmp_path)
 
 
 def test_animate_anyone_needs_a_checkpoint() -> None:

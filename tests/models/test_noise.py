@@ -91,6 +91,4 @@ def test_ddim_with_the_true_prediction_arrives_at_the_truth(config: NoiseConfig)
 
     windows = [[0, 1, 2, 3], [2, 3, 4, 5]]
     result = sample_windows(predict, torch.randn(6, 4, 2, 2), scheduler, 10, windows)
-    # the last step lands on alpha_bar of step 0, which is not quite 1
-    torch.testing.assert_close(result, truth, rtol=0, atol=0.15 if config.objective == "epsilon" else 0.1)
-    assert float((result - truth).square().mean()) < 2e-3
+    torch.testing.assert_close(result, truth, rtol=0, atol=1e-5)

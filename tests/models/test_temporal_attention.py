@@ -1,0 +1,101 @@
+"""Temporal layers: fresh ones change nothing, trained ones mix frames of one place of one clip, and only they are theirs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.animate_anyone.config import AnimateAnyoneConfig
+from models.animate_anyone.network import make_motion, make_unet
+from models.temporal_attention import motion_parameters, with_motion, zero_motion_output
+
+FRAMES = 4
+
+
+@pytest.fixture
+def flat(tiny: AnimateAnyoneConfig) -> nn.Module:
+    unet: nn.Module = make_unet(tiny.network).eval()
+    return unet
+
+
+@pytest.fixture
+def moving(tiny: AnimateAnyoneConfig, flat: nn.Module) -> nn.Module:
+    unet: nn.Module = with_motion(flat, make_motion(tiny.network)).eval()
+    return unet
+
+
+def _inputs(clips: int = 2) -> tuple[Tensor, Tensor]:
+    """Latents [B, F, C, h, w] and tokens [B * F, 1, D]."""
+    torch.manual_seed(5)
+    return torch.randn(clips, FRAMES, 16, 8, 8), torch.randn(clips, 1, 16).repeat_interleave(FRAMES, dim=0)
+
+
+def _run(unet: nn.Module, latents: Tensor, tokens: Tensor) -> Tensor:
+    """[B, F, C, h, w] through the denoiser of stage 2."""
+    with torch.no_grad():
+        out: Tensor = unet(latents.transpose(1, 2), torch.full((len(latents),), 500), encoder_hidden_states=tokens).sample
+    return out.transpose(1, 2)
+
+
+def test_fresh_layers_give_the_network_of_stage_1_frame_by_frame(flat: nn.Module, moving: nn.Module) -> None:
+    latents, tokens = _inputs()
+    with torch.no_grad():
+        frame_by_frame = flat(latents.flatten(0, 1), torch.full((2 * FRAMES,), 500), encoder_hidden_states=tokens).sample
+    expected = frame_by_frame.unflatten(0, (2, FRAMES))
+    assert not torch.allclose(_run(moving, latents, tokens), expected, atol=1e-3)  # diffusers' own initialisation does change it
+    zero_motion_output(moving)
+    torch.testing.assert_close(_run(moving, latents, tokens), expected, rtol=0, atol=1e-5)
+
+
+def test_every_motion_module_is_zeroed_and_nothing_else(moving: nn.Module) -> None:
+    before = {name: value.clone() for name, value in moving.state_dict().items()}
+    names = zero_motion_output(moving)
+    assert len(set(names)) == 7  # two down and four up layers, one in the middle
+    changed = {name for name, value in moving.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {f"{name}.{kind}" for name in names for kind in ("weight", "bias")}
+    assert all(moving.state_dict()[name].abs().max() == 0 for name in changed)
+
+
+def test_the_first_gradient_reaches_zeroed_layers(moving: nn.Module) -> None:
+    names = zero_motion_output(moving)
+    latents, tokens = _inputs(1)
+    moving(latents.transpose(1, 2), torch.tensor([500]), encoder_hidden_states=tokens).sample.square().mean().backward()
+    for name in names:
+        gradient = moving.get_submodule(name).weight.grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0, name
+
+
+def test_spatial_weights_are_copied(flat: nn.Module, moving: nn.Module) -> None:
+    copied = moving.state_dict()
+    assert all(torch.equal(copied[name], value) for name, value in flat.state_dict().items())
+    assert set(copied) - set(flat.state_dict()) == {name for name in copied if "motion_modules" in name}
+
+
+def test_motion_parameters_are_all_that_the_adapter_brought(tiny: AnimateAnyoneConfig, flat: nn.Module, moving: nn.Module) -> None:
+    chosen = motion_parameters(moving)
+    spatial = {name for name, _ in flat.named_parameters()}
+    assert set(chosen) == {name for name, _ in moving.named_parameters()} - spatial
+    assert sum(p.numel() for p in chosen.values()) == sum(p.numel() for p in make_motion(tiny.network).parameters())
+    assert not motion_parameters(flat)
+
+
+def test_clips_of_a_batch_do_not_see_each_other(moving: nn.Module) -> None:
+    latents, tokens = _inputs()
+    together = _run(moving, latents, tokens)
+    torch.testing.assert_close(together[:1], _run(moving, latents[:1], tokens[:FRAMES]), rtol=0, atol=1e-5)
+
+
+def test_the_order_of_frames_matters(moving: nn.Module) -> None:
+    """The sinusoidal positions: without them, permuted frames would give permuted outputs."""
+    latents, tokens = _inputs(1)
+    order = torch.tensor([2, 0, 3, 1])
+    difference = (_run(moving, latents[:, order], tokens) - _run(moving, latents, tokens)[:, order]).abs().max()
+    assert difference > 1e-4
+
+
+def test_more_frames_than_positions_are_refused(tiny: AnimateAnyoneConfig, moving: nn.Module) -> None:
+    frames = tiny.network.motion_frames + 1
+    with pytest.raises(RuntimeError, match="must match the size"):
+        _run(moving, torch.randn(1, frames, 16, 8, 8), torch.randn(frames, 1, 16))
