@@ -66,4 +66,4 @@ def _chosen(
         known = replace(known, extractors=extractors, training_extractor=extractors[0]) if extractors else known
         return replace(known, training_clips=clips or known.training_clips)
     assert folder is not None
-    return registry.folder_dataset(folder, extractors or ("mediapipe",), clips)
+    return registry.with_free_name(lake, registry.folder_dataset(folder, extractors or ("mediapipe",), clips))

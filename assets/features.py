@@ -24,11 +24,18 @@ CODE = code_version(
 )
 
 _WHAT = {
+    "person_boxes": "Boxes of people per frame, each with its track through the clip.",
     "poses": "133 whole-body keypoints per frame (COCO-WholeBody), in source pixels with a score each.",
     "body_masks": "The person's mask per frame: COCO run lengths, and the soft values.",
     "faces": "Face box, five points, alignment to ArcFace's template and, with a recogniser at hand, its embedding.",
     "hands": "Box, sharpness and movement of each hand.",
-    "densepose": "DensePose part and surface coordinates (I, U, V) per pixel, where an extractor gives them.",
+    "densepose": "DensePose part and surface coordinates (I, U, V) per pixel.",
+    "flow": "Optical flow to the next frame, in pixels.",
+    "latents": "The autoencoder's posterior, mean and deviation, at a fixed crop.",
+    "clip_embeddings": "CLIP image embeddings; the extractor's name says of which encoder.",
+    "actions": "C3D tokens of 16 frames, every 8 frames.",
+    "clothing": "Probabilities of twelve kinds of clothing per clip.",
+    "captions": "A caption per clip, and where it names the person.",
 }
 
 _SPECS = [

@@ -165,14 +165,15 @@ class ClipStore:
 def draw_pairs(
     clips: Sequence[TrainingClip], references: int, targets: int, rng: np.random.Generator, distance: int = 30
 ) -> list[tuple[int, int, list[int]]]:
-    """Stage 1: random references, each with random targets of the same video at least `distance` frames away where the clip has them."""
+    """Stage 1: random references, each with random targets of the same video, at least `distance` frames away where the clip has them, and never the reference itself."""
     chosen = []
     for _ in range(references):
         index = int(rng.integers(len(clips)))
         reference = int(rng.choice(clips[index].references))
         frames = np.arange(clips[index].clip.num_frames)
         far = frames[np.abs(frames - reference) >= min(distance, max(reference, len(frames) - 1 - reference))]
-        pool = frames if len(far) < targets else far
+        others = frames[frames != reference] if len(frames) > 1 else frames
+        pool = others if len(far) < targets else far
         chosen.append((index, reference, [int(f) for f in rng.choice(pool, targets, replace=len(pool) < targets)]))
     return chosen
 

@@ -16,6 +16,7 @@ from models.train import current_checkpoint
 from models.training_loop import settle_threads
 from models.training_rows import TEST_SPLITS, clips_of_splits, load_poses
 from pipelines.clip import Clip, Frames
+from pipelines.code_version import code_version
 from pipelines.errors import ClipError, UserError
 from pipelines.lake import Lake
 from pipelines.prediction_manifest import PredictedClip, PredictionManifest, predicted_clip, write_manifest
@@ -36,6 +37,11 @@ class Generated:
     failures: Mapping[str, str]
 
 
+def sampling_code(method: str) -> str:
+    """Code version of what turns a checkpoint into clips: another one makes new predictions."""
+    return code_version("models/generate.py", "models/clip_dataset.py", *method_named(method).sampling_code)
+
+
 def generate(lake: Lake, dataset: Dataset, key: ModelKey) -> Generated:
     """Animate every held-out clip of the data set; finished clips are kept. Raises UserError when there is none to animate."""
     clips = clips_of_splits(lake, dataset, TEST_SPLITS)
@@ -51,7 +57,7 @@ def generate(lake: Lake, dataset: Dataset, key: ModelKey) -> Generated:
         variant=key.variant,
         seed=key.seed,
         checkpoint_id=checkpoint[0] if checkpoint else "",
-        sampler=json.dumps(dict(animator.sampler), sort_keys=True),
+        sampler=json.dumps({**animator.sampler, "code": sampling_code(key.method)}, sort_keys=True),
         dataset=dataset.name,
         split=str(clips[0].split),
         clips=(),

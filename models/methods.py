@@ -30,9 +30,15 @@ class Method(Protocol):
 
     stages: tuple[str, ...]
     default_variant: str
+    sampling_code: tuple[str, ...]
+    """Source files that turn a checkpoint into clips, relative to the project."""
 
     def config(self, variant: str) -> dict[str, Any]:
         """All settings of a variant, as plain values."""
+        ...
+
+    def weights_digest(self, variant: str) -> str:
+        """Digest of the pretrained files that training reads; "" where there are none. Raises MissingWeightsError."""
         ...
 
     def train(

@@ -67,6 +67,14 @@ def target_of(x0: Tensor, noise: Tensor, alpha: Tensor, objective: Objective) ->
     return noise if objective == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
 
 
+def linear_estimate(noisy: Tensor, alpha: Tensor, data_std: float) -> Tensor:
+    """Best linear estimate of v from x_t where x0 has mean 0 and standard deviation s: Cov(v, x_t) / Var(x_t) * x_t.
+
+    The skip of Karras et al. 2022 (EDM, Sec. 5) in v-prediction: Var(x_t) = a s^2 + 1 - a and Cov(v, x_t) = sqrt(a (1 - a)) (1 - s^2).
+    """
+    return (alpha * (1 - alpha)).sqrt() * (1 - data_std**2) / (alpha * data_std**2 + 1 - alpha) * noisy
+
+
 def loss_weight(alpha: Tensor, config: NoiseConfig) -> Tensor:
     """Min-SNR weight of each sample: min(SNR, gamma) / SNR for eps, / (SNR + 1) for v."""
     if config.min_snr_gamma is None:

@@ -52,12 +52,13 @@ def training_code(method: str) -> str:
 
 
 def checkpoint_id_of(lake: Lake, dataset: Dataset, key: ModelKey, stage: str) -> str:
-    """16 hex digits over what determines a checkpoint: config, seed, training rows, code, and the parent's id."""
+    """16 hex digits over what determines a checkpoint: config, seed, training rows, pretrained files, code, and the parent's id."""
     method = method_named(key.method)
     position = method.stages.index(stage)
     parent = checkpoint_id_of(lake, dataset, key, method.stages[position - 1]) if position else None
     config = {name: value for name, value in method.config(key.variant).items() if name != "sampling"}
-    known = [str(key), stage, dataset.name, config, parent, training_rows_digest(lake, dataset, key.method), training_code(key.method)]
+    data, files, code = training_rows_digest(lake, dataset, key.method), method.weights_digest(key.variant), training_code(key.method)
+    known = [str(key), stage, dataset.name, config, parent, data, files, code]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +19,7 @@ Frames = npt.NDArray[np.uint8]
 class Clip:
     """Frames `start_frame` to `end_frame` (exclusive, counted from 0 in presentation order) of one video.
 
-    Sizes are those of the upright frame: rotation metadata is already applied. The pts range is [start_pts, end_pts)
+    Sizes are those of the upright frame (rotation metadata applied), or of its crop where the clip has one. The pts range is [start_pts, end_pts)
     in units of time_base; it is None where the container gives no usable timestamps, then frames are counted.
     """
 
@@ -35,6 +35,7 @@ class Clip:
     fps: Fraction  # average frames per second
     width: int
     height: int
+    crop: tuple[int, int, int, int] | None = None  # x, y, w, h of the full upright frame; width and height above are then w and h
     subject: str | None = None  # identity of the person, where the source knows it
     split: str | None = None  # "train", "test", or None where the source has none
 
@@ -47,9 +48,12 @@ class Clip:
     def from_row(cls, row: Mapping[str, Any]) -> Clip:
         """The clip of one row of the `clips` table."""
         plain = {name: row[name] for name in cls.__slots__ if name in row}
+        if row.get("crop"):
+            plain |= {"crop": tuple(row["crop"]), "width": row["crop"][2], "height": row["crop"][3]}
         return cls(**plain, time_base=Fraction(row["time_base_num"], row["time_base_den"]), fps=Fraction(row["fps_num"], row["fps_den"]))
 
 
-def clip_id_of(video_sha256: str, start_frame: int, end_frame: int) -> str:
-    """Id from content, not from names: 16 hex digits of sha256 over the video's digest and the frame range."""
-    return hashlib.sha256(f"{video_sha256}|{start_frame}|{end_frame}".encode()).hexdigest()[:16]
+def clip_id_of(video_sha256: str, start_frame: int, end_frame: int, crop: Sequence[int] | None = None) -> str:
+    """Id from content, not from names: 16 hex digits of sha256 over the video's digest, the frame range and the crop (x, y, w, h), if any."""
+    parts = [video_sha256, start_frame, end_frame, *(crop or ())]
+    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]

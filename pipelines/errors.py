@@ -26,6 +26,12 @@ Code = Literal[
     "worker_died",  # the process that held the clip died
     "frame_count",  # generated and driving clip differ in length
     "frame_size",  # generated and driving clip differ in size
+    "not_downloaded",  # the server, the network or the site refused it; the column availability says how
+    "not_allowed",  # a URL or file name that we do not open: private address, other scheme, path outside the archive
+    "terms_not_accepted",  # the data set's terms are not accepted yet
+    "removed",  # removed by `rotoscope forget`; not fetched again
+    "bad_annotation",  # an annotation file or metadata row that cannot be used
+    "out_of_memory",  # one frame alone does not fit into memory
     "missing_prediction",  # the method did not deliver this clip
 ]
 

@@ -73,7 +73,15 @@ _SPECS = [
             ("split", TEXT),
             ("subject", TEXT),
             ("licence", TEXT),
+            ("terms_url", TEXT),
             ("terms_accepted", BOOL),
+            ("retrieved_at", TEXT),  # ISO 8601, UTC; null for the user's own files
+            ("http_status", INT),
+            ("availability", TEXT),  # of a file from the web: ok | private | removed | region | age | other
+            ("range_start_s", REAL),  # the part of the file that the data set names; null = all
+            ("range_end_s", REAL),
+            ("crop", INTS),  # x, y, w, h px of the part of the frame that the data set names; null = all
+            ("annotations", TEXT),  # uri of the folder or file with annotations that came with the video
             *STATUS,
         ],
         published=True,
@@ -148,7 +156,31 @@ _SPECS = [
             ("movement_valid", FLAGS),
         ],
     ),  # [2*2] px per native frame; [2]
+    _feature(
+        "person_boxes",
+        [
+            ("boxes", FLOATS),
+            ("box_scores", FLOATS),  # [n*4] x1 y1 x2 y2 px; [n] in 0..1
+            ("tracks", INTS),  # [n] the same person has the same number all through the clip
+            ("subject", INT),  # index of the clip's person, or -1
+        ],
+    ),
     _feature("densepose", [("iuv", BYTES), ("shape", INTS), ("dtype", TEXT)]),  # zstd [H, W, 3] I, U, V
+    _feature(
+        "flow", [("flow", BYTES), ("shape", INTS), ("dtype", TEXT)]
+    ),  # zstd float16 [2, H, W] px to the next frame; null at the last one
+    _feature(
+        "latents", [("codec", TEXT), ("mean", BYTES), ("std", BYTES), ("shape", INTS), ("dtype", TEXT)]
+    ),  # zstd [C, h, w] each, posterior
+    _feature("clip_embeddings", [("embedding", FLOATS)]),  # [D], not normalised; the extractor's name says which encoder
+    # Sparse: rows of some frames only, the first one always among them.
+    _feature(
+        "actions", [("tokens", BYTES), ("shape", INTS), ("dtype", TEXT), ("action_class", TEXT)]
+    ),  # zstd float16 [256, 512] of the 16 frames from `frame` on
+    _feature("clothing", [("names", pa.list_(TEXT)), ("probabilities", FLOATS)]),  # frame 0: mean over the clip's sampled frames
+    _feature(
+        "captions", [("caption", TEXT), ("character", INTS), ("tokens", INTS)]
+    ),  # frame 0; [start, end) characters of the person's noun; indices of its tokens
     _table(
         "metric_features",
         ["protocol", "source", *FEATURE_KEY],
@@ -165,6 +197,62 @@ _SPECS = [
             ("feature", FLOATS),
         ],
     ),  # frame = first frame of a window; [D]
+    _table(
+        "screening",
+        ["dataset", "clip_id", "version"],
+        [
+            ("dataset", TEXT),
+            ("clip_id", TEXT),
+            ("version", TEXT),  # digest of the code and of the extractors whose rows were read
+            ("persons", REAL),  # mean number of people per frame
+            ("one_person_share", REAL),  # share of frames with exactly one
+            ("body_coverage", REAL),  # mean share of the 17 body joints inside the frame and confident
+            ("person_area", REAL),  # mean share of the frame that the person's box covers
+            ("face_area", REAL),  # mean share of the frame, over frames with a face
+            ("face_share", REAL),  # share of frames with the subject's face
+            ("face_sharpness", REAL),  # variance of the Laplacian of the face crop, median
+            ("keypoint_confidence", REAL),  # mean body score
+            ("pose_jump", REAL),  # largest median body joint step between frames, in person heights
+            ("occlusion", REAL),  # mean share of joints hidden inside the person's box
+            ("static_background", REAL),  # median |frame difference| outside the dilated person, grey levels
+            ("motion", REAL),  # mean joint speed, person heights per second
+            ("exposure", REAL),  # mean luma, 0..255
+            ("clipped_share", REAL),  # share of pixels at 0 or 255
+            ("black_bars", REAL),  # share of the frame's height or width
+            ("hashes", pa.list_(LONG)),  # perceptual hashes of the key frames
+            ("near_duplicate_group", TEXT),  # smallest clip id of the group; null = alone
+            ("leak_clip_id", TEXT),  # clip of the other split with the most similar face
+            ("leak_similarity", REAL),  # cosine, -1..1
+            ("error", TEXT),
+            ("reason", TEXT),
+        ],
+        published=True,
+    ),
+    _table(
+        "screening_verdicts",
+        ["dataset", "rule", "clip_id"],
+        [
+            ("dataset", TEXT),
+            ("rule", TEXT),  # name and digest of the screening rule
+            ("clip_id", TEXT),
+            ("kept", BOOL),
+            ("conditions", pa.list_(TEXT)),  # names of the conditions that it did not meet
+            ("reason", TEXT),
+        ],
+        published=True,
+    ),
+    _table(
+        "removals",
+        ["kind", "value"],
+        [
+            ("kind", TEXT),  # sha256 | url | video_id | person
+            ("value", TEXT),
+            ("dataset", TEXT),
+            ("removed_at", TEXT),  # ISO 8601, UTC
+            ("reason", TEXT),
+        ],
+        published=True,
+    ),
     _table(
         "training_rows",
         ["dataset", "method", "clip_id"],
@@ -206,6 +294,7 @@ _SPECS = [
             ("training_rows_version", LONG),
             ("code_version", TEXT),
             ("metrics", TEXT),
+            ("trained_on_removed", BOOL),  # a video behind it was removed since (`rotoscope forget`)
         ],
         published=True,
     ),
@@ -329,4 +418,18 @@ _SPECS = [
 ]
 
 TABLES: dict[str, TableSpec] = {spec.name: spec for spec in _SPECS}
-FEATURES: tuple[str, ...] = ("poses", "body_masks", "faces", "hands", "densepose")
+FEATURES: tuple[str, ...] = (
+    "person_boxes",
+    "poses",
+    "body_masks",
+    "faces",
+    "hands",
+    "densepose",
+    "flow",
+    "latents",
+    "clip_embeddings",
+    "actions",
+    "clothing",
+    "captions",
+)
+SPARSE: frozenset[str] = frozenset({"actions", "clothing", "captions"})  # their rows name their frames; all others have one per frame

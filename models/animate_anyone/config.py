@@ -22,11 +22,11 @@ class NetworkConfig:
     guider_widths: tuple[int, ...] = (16, 32, 96, 256)  # [R] ControlNet's embedding
     guider_variant: Literal["controlnet", "paper_k4"] = "controlnet"
     motion_heads: int = 8  # AnimateDiff v2
-    motion_layers: int = 2  # AnimateDiff v2
     motion_frames: int = 32  # AnimateDiff v2: longest window
     hint: bool = False  # demo addition, see the package's docstring
     residual: bool = False  # demo addition
     residual_scale: float = 1.0  # standard deviation of those differences, so that what is diffused has unit variance
+    skip_std: float | None = None  # demo addition: the network learns what noise.linear_estimate at this deviation leaves; None = all of it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +86,11 @@ class AnimateAnyoneConfig:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        if self.stage_2.window > self.network.motion_frames:
-            raise ValueError(f"window={self.stage_2.window} is longer than the motion modules' motion_frames={self.network.motion_frames}")
+        if self.network.skip_std is not None and self.noise.objective != "v":
+            raise ValueError("skip_std is worked out for v-prediction; use objective='v' or skip_std=None")
+        for name, window in (("stage_2", self.stage_2.window), ("sampling", self.sampling.window)):
+            if window > self.network.motion_frames:
+                raise ValueError(f"{name}.window={window} is longer than the motion modules' motion_frames={self.network.motion_frames}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for manifests and digests."""
@@ -105,11 +108,11 @@ _DEMO_NETWORK = NetworkConfig(
     latent_channels=16,
     guider_widths=(8, 16, 32, 48),
     motion_heads=4,
-    motion_layers=1,
     motion_frames=32,
     hint=True,
     residual=True,
     residual_scale=0.43,  # measured on frames ten apart of the demo's training clips
+    skip_std=0.15,  # most of a clip's picture does not move
 )
 
 DEMO = AnimateAnyoneConfig(

@@ -17,6 +17,7 @@ from models.latents import LatentCodec
 from models.training_loop import StepRecord
 from pipelines.clip import Frames
 from pipelines.errors import UserError
+from pipelines.weights import digest_of
 
 
 class AnimateAnyoneAnimator:
@@ -39,6 +40,16 @@ class AnimateAnyoneMethod:
     stages: tuple[str, ...] = STAGES
     variants: Mapping[str, Any] = VARIANTS
     default_variant = "demo"
+    sampling_code: tuple[str, ...] = (
+        "models/animate_anyone/sampling.py",
+        "models/animate_anyone/network.py",
+        "models/sampling_loop.py",
+        "models/windows.py",
+        "models/guidance.py",
+        "models/noise.py",
+        "models/latents.py",
+        "pipelines/keypoints.py",
+    )
 
     def _config(self, variant: str) -> AnimateAnyoneConfig:
         if variant not in VARIANTS:
@@ -48,6 +59,10 @@ class AnimateAnyoneMethod:
     def config(self, variant: str) -> dict[str, Any]:
         """All settings of a variant."""
         return self._config(variant).as_dict()
+
+    def weights_digest(self, variant: str) -> str:
+        """Digest of the autoencoder's files (the base networks are named by the config)."""
+        return digest_of(autoencoder_folder(self._config(variant).autoencoder))
 
     def train(
         self,

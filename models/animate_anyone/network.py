@@ -17,6 +17,7 @@ from models.animate_anyone.config import AnimateAnyoneConfig, NetworkConfig
 from models.checkpoint import load_part
 from models.guidance import Condition
 from models.image_tokens import ClipImageTokens, PooledImageTokens
+from models.noise import alpha_bar, linear_estimate, make_scheduler
 from models.pose_guider import PoseGuider
 from models.reference_attention import ReferenceBank, freeze_unused_tail, read_reference, write_reference
 from models.temporal_attention import motion_parameters, with_motion, zero_motion_output
@@ -90,6 +91,7 @@ class AnimateAnyone(nn.Module):
             hint,
             tokens,
         )
+        self.scheduler = make_scheduler(config.noise)
         self.bank = ReferenceBank()
         self.sites = write_reference(reference, self.bank)
         if read_reference(denoiser, self.bank) != self.sites:
@@ -104,6 +106,13 @@ class AnimateAnyone(nn.Module):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """Prediction for noisy latents [R, K, C, h, w] at timesteps [R] (stage 2) or [R * K] (stage 1); same shape as `noisy`."""
+        output = self._network(noisy, timesteps, condition)
+        if self.config.network.skip_std is None:
+            return output
+        alpha = alpha_bar(self.scheduler, timesteps, noisy).unflatten(0, (len(noisy), -1)).squeeze(2)
+        return output + linear_estimate(noisy, alpha, self.config.network.skip_std)
+
+    def _network(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         references, each = noisy.shape[:2]
         self.write(condition)
         try:
@@ -164,6 +173,9 @@ def fresh_network(config: AnimateAnyoneConfig) -> AnimateAnyone:
         denoiser = make_unet(config.network)
         reference = make_unet(config.network)
         reference.load_state_dict(denoiser.state_dict())
+        if config.network.skip_std is not None:  # begin with the linear estimate itself
+            for parameter in denoiser.conv_out.parameters():
+                nn.init.zeros_(parameter)
     else:
         denoiser, reference = (UNet2DConditionModel.from_pretrained(config.base_unet, subfolder="unet") for _ in range(2))
     first = config.network.channels[0]

@@ -159,6 +159,7 @@ def additions_of(config: AnimateAnyoneConfig) -> list[str]:
     said = {
         "reference hint at the stem": config.network.hint,
         "residual diffusion": config.network.residual,
+        "skip of the linear estimate": config.network.skip_std is not None,
         "pooled image tokens instead of CLIP": config.image_encoder is None,
         "shared noise over frames": config.sampling.shared_noise,
     }

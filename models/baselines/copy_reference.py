@@ -33,12 +33,17 @@ class CopyReferenceMethod:
 
     stages: tuple[str, ...] = ()
     default_variant = "default"
+    sampling_code: tuple[str, ...] = ("models/baselines/copy_reference.py",)
 
     def config(self, variant: str) -> dict[str, Any]:
         """No settings. Raises UserError for another variant than `default`."""
         if variant != self.default_variant:
             raise UserError(f"copy_reference has no variant {variant!r}; it has: {self.default_variant}")
         return {}
+
+    def weights_digest(self, variant: str) -> str:
+        """No files."""
+        return ""
 
     def train(self, stage: str, **_: Any) -> list[StepRecord]:
         """Raises UserError: there is nothing to train."""

@@ -6,10 +6,12 @@ materialize it again, from a click as well.
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,8 +19,12 @@ from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.sources.folder import dataset_name, scan_folder
 
-Kind = Literal["folder", "performers"]
+Kind = Literal["folder", "performers", "tiktok", "ted_talks", "ubc_fashion", "ucf101", "url_list"]
 Progress = Callable[[int, int], None]
+Scan = Callable[[Lake, str, Mapping[str, Any], Progress | None], list[dict[str, Any]]]
+"""(lake, data set's name, the source's options, progress) -> rows of `videos`."""
+
+PUBLISHED: tuple[str, ...] = ("tiktok", "ted_talks", "ubc_fashion", "ucf101")  # data sets of others, under their terms
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +36,7 @@ class Dataset:
     folder: str | None = None  # of kind "folder": an absolute path
     extractors: tuple[str, ...] = ("truth",)
     training_extractor: str = "truth"  # whose poses train and drive
+    screening: str | None = None  # name of the rule that decides which clips train and are scored; None = all of them
     protocol: str = "demo_standin"  # under which its models are scored
     failed_share_limit: float = 0.2  # above it, the checks of a data set fail (on a user's folder they warn)
     training_clips: tuple[str, ...] = ()  # only these train and are animated; empty = all of the split
@@ -53,6 +60,27 @@ def folder_dataset(folder: Path, extractors: tuple[str, ...] = ("mediapipe",), t
         protocol="standin_128_square",
         training_clips=training_clips,
     )
+
+
+def source_dataset(kind: str, options: Mapping[str, Any], extractors: tuple[str, ...] = (), name: str | None = None) -> Dataset:
+    """A data set of one of the sources; real footage is scored at the size that the demo's networks make. Raises UserError."""
+    chosen = extractors or ("mediapipe",)
+    return Dataset(
+        name=name or kind,
+        kind=kind,  # type: ignore[arg-type]  # checked by the data set
+        extractors=chosen,
+        training_extractor=chosen[0],
+        screening="default",
+        protocol="standin_128_square",
+        options=dict(options),
+    )
+
+
+def with_free_name(lake: Lake, dataset: Dataset) -> Dataset:
+    """The data set, with six digits of its folder's path behind the name where another folder has that name already."""
+    if dataset.name not in registered(lake) or load(lake, dataset.name).folder == dataset.folder:
+        return dataset
+    return replace(dataset, name=f"{dataset.name}_{hashlib.sha256(str(dataset.folder).encode()).hexdigest()[:6]}")
 
 
 def _path(lake: Lake, name: str) -> Path:
@@ -90,8 +118,8 @@ def load(lake: Lake, name: str) -> Dataset:
 
 def scan(lake: Lake, dataset: Dataset, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Rows of `videos` for the data set, made or found by its source."""
-    if dataset.kind == "performers":
-        from pipelines.sources.performers import scan_performers
-
-        return scan_performers(lake, dataset.name, dataset.options, progress)
-    return scan_folder(lake, Path(dataset.folder or ""), dataset.name, progress)
+    if dataset.kind == "folder":
+        return scan_folder(lake, Path(dataset.folder or ""), dataset.name, progress)
+    module = importlib.import_module(f"pipelines.sources.{dataset.kind}")
+    scan_source: Scan = getattr(module, f"scan_{dataset.kind}")
+    return scan_source(lake, dataset.name, dataset.options, progress)

@@ -105,6 +105,6 @@ def test_only_bad_files_leave_rows_with_reasons_and_status_2(rotoscope: Command,
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "x.csv").read_text().split() == ["video_id,code", "empty.mp4,empty_file", "text.mp4,not_a_video"]
     _is_users_error(rotoscope("query", "select colour from videos"), "columns of videos: dataset, video_id")
-    _is_users_error(rotoscope("query", "selec"), "the query cannot run", "tables: benchmark")
+    _is_users_error(rotoscope("query", "selec"), "the query cannot run", "benchmark, ")
     _is_users_error(rotoscope("trace", "--method", "x", "--metric", "psnr"), "nothing is scored yet")
     assert rotoscope("status").returncode == 0

@@ -41,7 +41,6 @@ def tiny() -> AnimateAnyoneConfig:
         latent_channels=16,
         guider_widths=(4, 8, 8),
         motion_heads=2,
-        motion_layers=1,
         motion_frames=8,
         hint=True,
         residual=True,

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.noise import NoiseConfig, add_noise, alpha_bar, diffusion_loss, draw_noise, loss_weight, make_scheduler, target_of
+from models.noise import (
+    NoiseConfig,
+    add_noise,
+    alpha_bar,
+    diffusion_loss,
+    draw_noise,
+    linear_estimate,
+    loss_weight,
+    make_scheduler,
+    target_of,
+)
 from models.sampling_loop import sample_windows
 
 PLAIN = NoiseConfig(objective="epsilon", zero_terminal_snr=False, min_snr_gamma=None, noise_offset=0.0)
@@ -92,3 +102,24 @@ def test_ddim_with_the_true_prediction_arrives_at_the_truth(config: NoiseConfig)
     windows = [[0, 1, 2, 3], [2, 3, 4, 5]]
     result = sample_windows(predict, torch.randn(6, 4, 2, 2), scheduler, 10, windows)
     torch.testing.assert_close(result, truth, rtol=0, atol=1e-5)
+
+
+def test_the_linear_estimate_is_the_regression_of_v_on_the_noisy_sample() -> None:
+    alpha, s = torch.tensor(0.6), 0.3
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = s * torch.randn(400_000, generator=generator), torch.randn(400_000, generator=generator)
+    noisy, v = add_noise(x0, noise, alpha), target_of(x0, noise, alpha, "v")
+    slope = (noisy * v).mean() / noisy.square().mean()
+    assert linear_estimate(torch.ones(()), alpha, s).item() == pytest.approx(slope.item(), abs=3e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 0.999])
+def test_a_sample_without_signal_is_estimated_exactly(alpha: float) -> None:
+    a, noise = torch.tensor(alpha), torch.randn(50, generator=torch.Generator().manual_seed(1))
+    x0 = torch.zeros(50)
+    estimate = linear_estimate(add_noise(x0, noise, a), a, 1e-6)
+    torch.testing.assert_close(estimate, target_of(x0, noise, a, "v"), atol=1e-5, rtol=1e-4)
+
+
+def test_unit_variance_needs_no_skip() -> None:
+    assert linear_estimate(torch.ones(3), torch.tensor(0.5), 1.0).abs().max() == 0

@@ -35,3 +35,26 @@ def test_a_process_has_one_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert code_version.code_version("a.py") == first
     code_version.code_version.cache_clear()
     code_version._meaning.cache_clear()
+
+
+def test_a_folder_counts_every_file_and_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = tmp_path / "part" / "deep"
+    place.mkdir(parents=True)
+    monkeypatch.setattr(code_version, "ROOT", tmp_path)
+
+    def now() -> str:
+        code_version.code_version.cache_clear()
+        code_version._meaning.cache_clear()
+        return code_version.code_version("part")
+
+    (place / "a.py").write_text("x = 1\n")
+    seen = [now()]
+    (place / "b.py").write_text("")
+    seen.append(now())
+    (place / "b.py").rename(place / "c.py")
+    seen.append(now())
+    (place / "notes.txt").write_text("not code")
+    assert now() == seen[-1]
+    assert len(set(seen)) == 3
+    code_version.code_version.cache_clear()
+    code_version._meaning.cache_clear()

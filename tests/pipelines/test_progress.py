@@ -1,0 +1,43 @@
+"""Progress away from a terminal: lines with the rate and the time left."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines import progress
+from pipelines.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, which a test moves; standard error is no terminal."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False, raising=False)
+    return now
+
+
+def test_a_line_says_how_fast_and_how_long(clock: list[float]) -> None:
+    bar = Progress(40, "clips", "extract")
+    assert bar.line() == "extract: 0/40 clips, 0 clips/s, time left unknown"
+    clock[0] += 8.0
+    bar.update(16)
+    assert bar.line() == "extract: 16/40 clips, 2 clips/s, 12 s left"
+
+
+def test_lines_come_every_ten_seconds_and_at_the_end(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Progress(4, "clips", "extract")
+    for _ in range(4):
+        clock[0] += 6.0
+        bar.update(1)
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["extract: 2/4 clips", "extract: 4/4 clips"]
+    bar.close()
+    assert capsys.readouterr().err.startswith("extract: 4/4 clips")
+
+
+def test_what_is_not_shown_is_silent(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Progress(2, "clips", "extract", shown=False)
+    clock[0] += 60.0
+    bar.update(2)
+    bar.close()
+    assert capsys.readouterr().err == ""
