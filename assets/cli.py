@@ -10,7 +10,9 @@ import click
 
 _EXAMPLES = {
     "demo": "rotoscope demo",
-    "run": "rotoscope run --folder ~/videos --extractors mediapipe\n  rotoscope run --dataset folder_videos --method animate_anyone --variant brief --clip 1a2b3c4d5e6f7a8b",
+    "run": "rotoscope run --folder ~/videos --extractors mediapipe\n"
+    "  rotoscope run --source tiktok --option archive=TikTok.zip --accept-terms\n"
+    "  rotoscope run --dataset folder_videos --method animate_anyone --variant brief --clip 1a2b3c4d5e6f7a8b",
     "query": 'rotoscope query "select method, metric, value from benchmark"\n  rotoscope query "select * from clips" --output clips.csv',
     "trace": "rotoscope trace --method animate_anyone --metric psnr",
     "export": "rotoscope export scores --output scores.parquet",
@@ -53,6 +55,12 @@ def demo() -> None:
 
 @cli.command(epilog=_with_examples("run"))
 @click.option("--folder", type=click.Path(path_type=Path), help="A directory of videos, searched recursively; becomes a data set.")
+@click.option("--source", help="tiktok, ted_talks, ubc_fashion, ucf101 (published data sets) or url_list (web and YouTube links).")
+@click.option(
+    "--option", "options", multiple=True, help="KEY=VALUE of the source, for example archive=TikTok.zip; may be repeated (docs/sources.md)."
+)
+@click.option("--accept-terms", is_flag=True, help="You have read the source's terms and accept them; recorded with every video.")
+@click.option("--name", help="Name of the data set that the source makes; default: the source's own.")
 @click.option("--dataset", help="A data set that is there already (see `rotoscope status`).")
 @click.option(
     "--extractors", default=None, help="Comma-separated: mediapipe (real people), truth (performers). Default for a folder: mediapipe."
@@ -70,6 +78,10 @@ def demo() -> None:
 @click.option("--engine", default="ray", show_default=True, help="ray (RAY_ADDRESS, or a local Ray) or serial.")
 def run(
     folder: Path | None,
+    source: str | None,
+    options: tuple[str, ...],
+    accept_terms: bool,
+    name: str | None,
     dataset: str | None,
     extractors: str | None,
     method: tuple[str, ...],
@@ -79,9 +91,10 @@ def run(
     engine: str,
 ) -> None:
     """Take videos through clips and extraction to a contact sheet; with --method also to scores and a report."""
-    from assets.command import run_folder_or_dataset
+    from assets.command import Videos, parse_options, run_videos
 
-    done = run_folder_or_dataset(folder, dataset, extractors, method, variant, seed, clips, engine)
+    videos = Videos(folder=folder, dataset=dataset, source=source, options=parse_options(options, accept_terms), name=name, clips=clips)
+    done = run_videos(videos, extractors, method, variant, seed, engine)
     if done.sheet:
         click.echo(f"contact sheet: {done.sheet}")
     if done.report:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from assets.home import open_instance, open_lake
 from assets.run import Outcome, outcome, prepare, run_benchmark, run_model
@@ -13,14 +16,47 @@ from pipelines.sources import registry
 from pipelines.sources.folder import find_videos
 
 
-def run_folder_or_dataset(
-    folder: Path | None,
-    dataset: str | None,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Videos:
+    """Where the videos are: exactly one of a folder, a known data set's name, or a source with its options."""
+
+    folder: Path | None = None
+    dataset: str | None = None
+    source: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None  # of the data set that a source makes
+    clips: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.folder, self.dataset, self.source)) != 1:
+            raise UserError(
+                "give one of --folder DIR (videos of your own), --source NAME (a published data set or a list of links) "
+                "or --dataset NAME (one that is there already, see `rotoscope status`)"
+            )
+        if self.source is None and (self.options or self.name):
+            raise UserError("--option, --accept-terms and --name belong to --source")
+
+
+def parse_options(pairs: Sequence[str], accept_terms: bool) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value that reads as JSON (number, true, list) is taken as such. Raises UserError."""
+    options: dict[str, Any] = {"accept_terms": True} if accept_terms else {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise UserError(f"--option {pair}: write KEY=VALUE, for example --option archive=TikTok.zip")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+def run_videos(
+    videos: Videos,
     extractors: str | None,
     methods: tuple[str, ...],
     variant: str | None,
     seed: int,
-    clips: tuple[str, ...],
     engine: str,
 ) -> Outcome:
     """Prepare, and where methods are named also train, animate, score and report. Raises UserError before anything runs when an option is wrong."""
@@ -35,10 +71,10 @@ def run_folder_or_dataset(
     models = _models(methods, variant, seed)
     for model in models:
         method_named(model.split(":")[0]).config(model.split(":")[1])
-    if folder is not None:
-        find_videos(folder)  # before a lake is made
+    if videos.folder is not None:
+        find_videos(videos.folder)  # before a lake is made
     lake = open_lake()
-    chosen = _chosen(lake, folder, dataset, names, clips)
+    chosen = _chosen(lake, videos, names)
     with open_instance() as instance:
         done = prepare(instance, lake, chosen, engine=engine)
         for model in models:
@@ -54,16 +90,13 @@ def _models(methods: tuple[str, ...], variant: str | None, seed: int) -> list[st
     return ["copy_reference:default:0", *named] if methods else []
 
 
-def _chosen(
-    lake: Lake, folder: Path | None, dataset: str | None, extractors: tuple[str, ...] | None, clips: tuple[str, ...]
-) -> registry.Dataset:
-    if (folder is None) == (dataset is None):
-        raise UserError(
-            "give either --folder DIR (videos of your own) or --dataset NAME (one that is there already, see `rotoscope status`)"
-        )
-    if dataset is not None:
-        known = registry.load(lake, dataset)
-        known = replace(known, extractors=extractors, training_extractor=extractors[0]) if extractors else known
-        return replace(known, training_clips=clips or known.training_clips)
-    assert folder is not None
-    return registry.with_free_name(lake, registry.folder_dataset(folder, extractors or ("mediapipe",), clips))
+def _chosen(lake: Lake, videos: Videos, extractors: tuple[str, ...] | None) -> registry.Dataset:
+    if videos.folder is not None:
+        made = registry.folder_dataset(videos.folder, extractors or ("mediapipe",), videos.clips)
+        return registry.with_free_name(lake, made)
+    if videos.source is not None:
+        made = registry.source_dataset(videos.source, videos.options, extractors or (), videos.name)
+        return replace(made, training_clips=videos.clips)
+    known = registry.load(lake, str(videos.dataset))
+    known = replace(known, extractors=extractors, training_extractor=extractors[0]) if extractors else known
+    return replace(known, training_clips=videos.clips or known.training_clips)

@@ -41,7 +41,7 @@ def training_extractor(dataset: Dataset) -> Extractor:
 
 
 def load_poses(lake: Lake, dataset: Dataset, clips: Sequence[Clip]) -> dict[str, tuple[Points, Points]]:
-    """(keypoints [T, 133, 2] px, scores [T, 133]) by clip id, for the clips that have them without an error."""
+    """(keypoints [T, 133, 2] in px of the clip's crop, scores [T, 133]) by clip id, for the clips that have them without an error."""
     extractor = training_extractor(dataset)
     where = (
         (pc.field("dataset") == dataset.name)
@@ -54,12 +54,13 @@ def load_poses(lake: Lake, dataset: Dataset, clips: Sequence[Clip]) -> dict[str,
     rows: dict[str, list[tuple[list[float], list[float]]]] = {}
     for row in lake.rows("poses", where, ["clip_id", "frame", "keypoints", "scores"]):
         rows.setdefault(row["clip_id"], []).append((row["keypoints"], row["scores"]))
-    lengths = {clip.clip_id: clip.num_frames for clip in clips}
-    return {
-        clip_id: (np.asarray([k for k, _ in frames], np.float32).reshape(-1, 133, 2), np.asarray([s for _, s in frames], np.float32))
-        for clip_id, frames in rows.items()
-        if len(frames) == lengths[clip_id]
-    }
+    return {clip.clip_id: _poses_of(clip, rows[clip.clip_id]) for clip in clips if len(rows.get(clip.clip_id, ())) == clip.num_frames}
+
+
+def _poses_of(clip: Clip, frames: Sequence[tuple[list[float], list[float]]]) -> tuple[Points, Points]:
+    corner = np.array((clip.crop or (0, 0))[:2], np.float32)  # rows are in pixels of the full frame
+    points = np.asarray([k for k, _ in frames], np.float32).reshape(-1, 133, 2) - corner
+    return points, np.asarray([s for _, s in frames], np.float32)
 
 
 def eligible_references(scores: Points) -> list[int]:

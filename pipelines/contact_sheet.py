@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def _clip_tiles(lake: Lake, row: Row, extractor: str, frames: int) -> list[Frame
         if failure is not None or not features:
             return [_message(name, failure or f"no rows of extractor {extractor}")]
         indices = [min(int((i + 0.5) * clip.num_frames / frames), clip.num_frames - 1) for i in range(frames)]
-        images = decode_frames(clip, indices)
+        images = decode_frames(replace(clip, crop=None), indices)  # rows are in pixels of the full frame
         return [_frame_tile(image, i, features, name) for image, i in zip(images, indices, strict=True)]
     except ClipError as error:
         return [_message(name, f"{error.code}: {error.reason}")]

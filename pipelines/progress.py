@@ -1,21 +1,25 @@
-"""A progress bar on a terminal; elsewhere a line every ten seconds. Both show the rate and the time left."""
+"""A progress bar on a terminal; elsewhere a line every ten seconds. Both show the rate and the time left; a listener hears the lines too."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from typing import ClassVar
 
 
 class Progress:
     """Counts `total` things; `label` says what is going on."""
 
     _LINE_SECONDS = 10.0
+    listener: ClassVar[Callable[[str], None] | None] = None
+    """Gets every line of this process as well, for example to show it in the page of a run."""
 
     def __init__(self, total: int, unit: str, label: str, *, shown: bool = True) -> None:
         self._total, self._unit, self._label = total, unit, label
         self._done, self._started = 0, time.monotonic()
         self._last = self._started
-        self._lines = shown and not sys.stderr.isatty()
+        self._shown, self._lines = shown, shown and not sys.stderr.isatty()
         self._bar = None
         if shown and not self._lines:
             from tqdm import tqdm
@@ -27,9 +31,9 @@ class Progress:
         self._done += count
         if self._bar is not None:
             self._bar.update(count)
-        elif self._lines and time.monotonic() - self._last >= self._LINE_SECONDS:
+        if time.monotonic() - self._last >= self._LINE_SECONDS:
             self._last = time.monotonic()
-            print(self.line(), file=sys.stderr, flush=True)
+            self._say()
 
     def line(self) -> str:
         """For example "extract: 12/40 clips, 1.3 clips/s, 22 s left"."""
@@ -41,5 +45,10 @@ class Progress:
         """Leave the terminal tidy."""
         if self._bar is not None:
             self._bar.close()
-        elif self._lines:
+        self._say()
+
+    def _say(self) -> None:
+        if self._lines:
             print(self.line(), file=sys.stderr, flush=True)
+        if self._shown and Progress.listener is not None:
+            Progress.listener(self.line())

@@ -42,8 +42,8 @@ class Truth:
         return _extract
 
 
-def _annotations(clip: Clip, frames: Frames) -> tuple[Annotations, slice]:
-    """The truth of the whole video and the clip's range in it."""
+def _annotations(clip: Clip, frames: Frames) -> Annotations:
+    """The truth of the clip's frames, in pixels of its crop."""
     path = truth_path(Path(clip.uri))
     try:
         truth = Annotations.load(path)
@@ -51,23 +51,24 @@ def _annotations(clip: Clip, frames: Frames) -> tuple[Annotations, slice]:
         raise ClipError("missing_truth", clip.clip_id, f"{path.name} is not beside the video", _REMEDY) from None
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ClipError("missing_truth", clip.clip_id, f"{path.name} cannot be read ({error})", _REMEDY) from None
-    if truth.frames < clip.end_frame or truth.mask.shape[1:] != frames.shape[1:3]:
-        held = f"{truth.frames} frames of {truth.mask.shape[2]}x{truth.mask.shape[1]} px"
+    part = truth.part(clip.start_frame, clip.end_frame, clip.crop)
+    if truth.frames < clip.end_frame or part.mask.shape[1:] != frames.shape[1:3]:
+        held = f"{truth.frames} frames of {part.mask.shape[2]}x{part.mask.shape[1]} px"
         cause = f"{path.name} holds {held}, the clip needs {clip.end_frame} of {frames.shape[2]}x{frames.shape[1]}"
         raise ClipError("missing_truth", clip.clip_id, cause, _REMEDY)
-    return truth, slice(clip.start_frame, clip.end_frame)
+    return part
 
 
 def _extract(clip: Clip, frames: Frames) -> dict[str, list[Row]]:
-    truth, part = _annotations(clip, frames)
+    truth = _annotations(clip, frames)
     _, height, width, _ = frames.shape
-    keypoints, scores = truth.keypoints[part], truth.scores[part]
+    keypoints, scores = truth.keypoints, truth.scores
     return {
         "poses": [{"keypoints": k.ravel().tolist(), "scores": s.tolist()} for k, s in zip(keypoints, scores, strict=True)],
-        "body_masks": [_mask_row(mask) for mask in truth.mask[part]],
-        "faces": [_face_row(box, five) for box, five in zip(truth.face_box[part], truth.face_points[part], strict=True)],
+        "body_masks": [_mask_row(mask) for mask in truth.mask],
+        "faces": [_face_row(box, five) for box, five in zip(truth.face_box, truth.face_points, strict=True)],
         "hands": hands_of(frames, keypoints, scores, width, height),
-        "densepose": [_iuv_row(iuv) for iuv in truth.iuv[part]],
+        "densepose": [_iuv_row(iuv) for iuv in truth.iuv],
     }
 
 

@@ -51,6 +51,20 @@ class Truth:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
+    def part(self, start: int, end: int, crop: tuple[int, int, int, int] | None = None) -> Truth:
+        """Frames start to end (exclusive), in pixels of the crop (x, y, w, h)."""
+        x, y, w, h = crop or (0, 0, self.mask.shape[2], self.mask.shape[1])
+        corner = np.array([x, y], np.float32)
+        return Truth(
+            keypoints=self.keypoints[start:end] - corner,
+            scores=self.scores[start:end],
+            iuv=self.iuv[start:end, y : y + h, x : x + w],
+            mask=self.mask[start:end, y : y + h, x : x + w],
+            face_box=self.face_box[start:end] - np.tile(corner, 2),
+            face_points=self.face_points[start:end] - corner,
+            identity=self.identity,
+        )
+
     @property
     def frames(self) -> int:
         """T."""

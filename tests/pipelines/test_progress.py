@@ -41,3 +41,14 @@ def test_what_is_not_shown_is_silent(clock: list[float], capsys: pytest.CaptureF
     bar.update(2)
     bar.close()
     assert capsys.readouterr().err == ""
+
+
+def test_a_listener_hears_every_line(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(Progress, "listener", heard.append)
+    bar = Progress(2, "clips", "extract")
+    clock[0] += 11.0
+    bar.update(1)
+    bar.close()
+    Progress(2, "clips", "extract", shown=False).close()
+    assert heard == ["extract: 1/2 clips, 0.091 clips/s, 11 s left"] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -71,3 +72,12 @@ def test_truth_that_cannot_be_used_is_a_clip_error(video: PerformerVideo, damage
     with pytest.raises(ClipError) as caught:
         Truth().load("cpu")(_clip(video, 0, end), frames)
     assert caught.value.code == "missing_truth"
+
+
+def test_a_crop_sees_its_part_in_its_own_pixels(video: PerformerVideo) -> None:
+    clip = replace(_clip(video, 2, 4), crop=(10, 4, 40, 50), width=40, height=50)
+    rows = Truth().load("cpu")(clip, read_video(video.path)[2:4, 4:54, 10:50])
+    truth = Annotations.load(truth_path(video.path))
+    np.testing.assert_allclose(np.reshape(rows["poses"][1]["keypoints"], (133, 2)), truth.keypoints[3] - [10, 4], atol=1e-5)
+    np.testing.assert_array_equal(decode_rle(rows["body_masks"][1]["rle"], 50, 40), truth.mask[3, 4:54, 10:50])
+    np.testing.assert_allclose(rows["faces"][0]["boxes"], truth.face_box[2] - [10, 4, 10, 4], atol=1e-5)
