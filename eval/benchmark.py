@@ -28,6 +28,7 @@ from eval.protocol import Protocol, protocol_named
 from eval.uncertainty import FEW_CLIPS, bootstrap_ratio
 from pipelines.errors import UserError
 from pipelines.lake import Lake
+from pipelines.tables import one_of
 
 _DISTANCE = {"fid": fid, "fvd": fvd}
 
@@ -243,7 +244,7 @@ def _write(
 ) -> None:
     """Replace the rows of this table; rows of predictions that are gone go too."""
     kept = {row["prediction_id"] for row in rows}
-    lake.delete("benchmark", _group(protocol.name, dataset, split) & ~pc.field("prediction_id").isin(list(kept)), lineage)
+    lake.delete("benchmark", _group(protocol.name, dataset, split) & ~one_of("prediction_id", kept), lineage)
     lake.write("benchmark", rows, lineage)
 
 

@@ -15,6 +15,7 @@ from eval.networks import MetricNetworks
 from eval.protocol import Protocol
 from pipelines.clip import Frames
 from pipelines.lake import Lake
+from pipelines.tables import one_of
 
 TRUTH = "truth"
 FEATURE_ROLES = ("fid", "fvd")
@@ -30,7 +31,7 @@ class KnownFeatures:
     @classmethod
     def read(cls, lake: Lake, protocol: Protocol, dataset: str, sources: Iterable[str]) -> KnownFeatures:
         """Keys only; the features themselves are not read."""
-        where = (pc.field("protocol") == protocol.name) & (pc.field("dataset") == dataset) & pc.field("source").isin(list(sources))
+        where = (pc.field("protocol") == protocol.name) & (pc.field("dataset") == dataset) & one_of("source", sources)
         names = ["source", "clip_id", "extractor", "version", "weights_digest", "source_sha256", "frame"]
         known = cls()
         for row in lake.rows("metric_features", where, columns=names):

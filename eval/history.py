@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow.compute as pc
-
 from eval.metrics import METRICS
 from pipelines.lake import Lake
+from pipelines.tables import one_of
 
 _PARTS = ("predictions", "truth", "network")
 
@@ -33,7 +32,7 @@ def write_history(lake: Lake, rows: Sequence[Mapping[str, Any]], *, run_id: str,
 
 def _latest(lake: Lake, prediction_ids: Sequence[str]) -> dict[tuple[str, ...], dict[str, Any]]:
     latest: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in lake.rows("history", pc.field("prediction_id").isin(sorted(set(prediction_ids)))):  # sorted by key, so by time
+    for row in lake.rows("history", one_of("prediction_id", set(prediction_ids))):  # sorted by key, so by time
         latest[tuple(row[name] for name in ("protocol", "split", "prediction_id", "metric"))] = row
     return latest
 

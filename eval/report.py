@@ -22,6 +22,7 @@ from eval.table import BenchmarkTable, benchmark_table, method_detail, method_ti
 from pipelines.clip import Clip
 from pipelines.errors import ClipError, UserError
 from pipelines.lake import Lake
+from pipelines.tables import one_of
 from pipelines.video import decode_frames, read_video
 
 ALWAYS_SHOWN = "performers_"  # data sets of drawn people: nobody's picture
@@ -155,7 +156,7 @@ def _protocol_facts(protocol: Protocol, digests: Mapping[str, str]) -> list[tupl
 def _predictions(lake: Lake, ids: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """prediction id -> clip id -> row, methods in the table's order."""
     found: dict[str, dict[str, dict[str, Any]]] = {prediction_id: {} for prediction_id in ids}
-    for row in lake.rows("predictions", pc.field("prediction_id").isin(list(ids))):
+    for row in lake.rows("predictions", one_of("prediction_id", ids)):
         found[row["prediction_id"]][row["clip_id"]] = row
     return found
 

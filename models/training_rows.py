@@ -17,6 +17,7 @@ from pipelines.extractors.registry import extractors_named
 from pipelines.keypoints import BODY
 from pipelines.lake import Lake, digest_rows
 from pipelines.sources.registry import Dataset
+from pipelines.tables import one_of
 
 TRAIN_SPLITS = ("train", "all")  # a folder of the user's own has no split: all of it trains, and all of it is animated
 TEST_SPLITS = ("test", "all")
@@ -48,7 +49,7 @@ def load_poses(lake: Lake, dataset: Dataset, clips: Sequence[Clip]) -> dict[str,
         & (pc.field("extractor") == extractor.name)
         & (pc.field("version") == extractor.version)
         & (pc.field("weights_digest") == extractor.weights_digest())
-        & pc.field("clip_id").isin([clip.clip_id for clip in clips])
+        & one_of("clip_id", [clip.clip_id for clip in clips])
         & (pc.field("frame") >= 0)
     )
     rows: dict[str, list[tuple[list[float], list[float]]]] = {}
@@ -131,4 +132,4 @@ def write_training_rows(lake: Lake, dataset: Dataset, method: str, lineage: Mapp
     fresh = pa.Table.from_pylist(rows, schema=stored.schema)
     if digest_rows("training_rows", stored) != digest_rows("training_rows", fresh):
         lake.write("training_rows", fresh, lineage)
-        lake.delete("training_rows", mine & ~pc.field("clip_id").isin([row["clip_id"] for row in rows]), lineage)
+        lake.delete("training_rows", mine & ~one_of("clip_id", [row["clip_id"] for row in rows]), lineage)

@@ -16,6 +16,7 @@ from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.progress import Progress
 from pipelines.split import SplitRule, split_video
+from pipelines.tables import one_of
 
 CODE = code_version("pipelines/split.py", "pipelines/video.py", "pipelines/clip.py")
 
@@ -40,7 +41,7 @@ def split_into(lake: Lake, dataset: str, rule: SplitRule, lineage: Mapping[str, 
             bar.update(1)
     if fresh:
         lake.write("clips", rows, {**(lineage or {}), "rule": asdict(rule)})
-    lake.delete("clips", mine & ~pc.field("clip_id").isin([row["clip_id"] for row in rows]), lineage)
+    lake.delete("clips", mine & ~one_of("clip_id", [row["clip_id"] for row in rows]), lineage)
     if not any(row["status"] == "ok" for row in rows):
         raise UserError(_nothing_left(lake, dataset, len(videos)))
 

@@ -21,6 +21,7 @@ from pipelines.errors import UserError
 from pipelines.extract_worker import Engine, Extractor, Result, Rows, SerialEngine, Task, WorkerSpec, from_ipc
 from pipelines.lake import Lake
 from pipelines.progress import Progress
+from pipelines.tables import one_of
 from pipelines.weights import locked_by
 
 __all__ = ["Engine", "ExtractReport", "Extractor", "Rows", "SerialEngine", "engine_named", "extract"]
@@ -165,7 +166,7 @@ def _missing(spec: WorkerSpec, clips: Sequence[Clip], lake: Lake, *, retry_faile
 def _done(spec: WorkerSpec, extractor: Extractor, clips: Sequence[Clip], lake: Lake, *, retry_failed: bool) -> set[tuple[str, str]]:
     """(dataset, clip id) in every table of the extractor; a clip has a row of frame 0, or of frame -1 if it failed."""
     datasets = sorted({clip.dataset for clip in clips})
-    where = _of(spec, extractor) & pc.field("dataset").isin(datasets) & (pc.field("frame") <= 0)
+    where = _of(spec, extractor) & one_of("dataset", datasets) & (pc.field("frame") <= 0)
     if retry_failed:
         where = where & pc.field("error").is_null()
     held = [{(row["dataset"], row["clip_id"]) for row in lake.rows(table, where, ["dataset", "clip_id"])} for table in extractor.tables]
@@ -180,7 +181,7 @@ def _drop_leftovers(spec: WorkerSpec, tasks: Sequence[Task], lake: Lake) -> None
     for extractor in spec.extractors:
         ids = sorted({task.clip.clip_id for task in tasks if extractor.name in task.extractors})
         datasets = sorted({task.clip.dataset for task in tasks})
-        where = _of(spec, extractor) & pc.field("dataset").isin(datasets) & pc.field("clip_id").isin(ids)
+        where = _of(spec, extractor) & one_of("dataset", datasets) & one_of("clip_id", ids)
         for table in extractor.tables:
             lake.delete(table, where, {"operation": "drop leftovers", "extractor": extractor.name})
 

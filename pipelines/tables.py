@@ -7,10 +7,11 @@ so arrays are flat lists (the comment gives the shape) or zstd-compressed bytes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 TEXT, INT, LONG, REAL, BOOL = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_()
 FLOATS, INTS, FLAGS, BYTES = pa.list_(pa.float32()), pa.list_(pa.int32()), pa.list_(pa.bool_()), pa.binary()
@@ -204,24 +205,32 @@ _SPECS = [
             ("dataset", TEXT),
             ("clip_id", TEXT),
             ("version", TEXT),  # digest of the code and of the extractors whose rows were read
+            ("frames", INT),  # of the clip
+            ("short_side_px", INT),  # of its frames
+            ("persons_from", TEXT),  # person_boxes | poses (those see one person at most)
+            ("person_counts", INTS),  # [9] frames with 0, 1, .. 7, and 8 or more people
             ("persons", REAL),  # mean number of people per frame
             ("one_person_share", REAL),  # share of frames with exactly one
-            ("body_coverage", REAL),  # mean share of the 17 body joints inside the frame and confident
-            ("person_area", REAL),  # mean share of the frame that the person's box covers
-            ("face_area", REAL),  # mean share of the frame, over frames with a face
+            ("overlap_share", REAL),  # share of frames in which another person covers a tenth of the subject's box or more
+            ("body_coverage", REAL),  # mean share of the 17 body joints inside the frame and confident, over frames with the person
+            ("person_area", REAL),  # mean share of the frame that the person's box covers, over frames with the person
+            ("face_area", REAL),  # mean share of the frame, over frames with the face; 0 without any
             ("face_share", REAL),  # share of frames with the subject's face
-            ("face_sharpness", REAL),  # variance of the Laplacian of the face crop, median
-            ("keypoint_confidence", REAL),  # mean body score
-            ("pose_jump", REAL),  # largest median body joint step between frames, in person heights
-            ("occlusion", REAL),  # mean share of joints hidden inside the person's box
-            ("static_background", REAL),  # median |frame difference| outside the dilated person, grey levels
+            ("face_sharpness", REAL),  # variance of the Laplacian of the face crop at 128x128, median over sampled frames
+            ("keypoint_confidence", REAL),  # mean body score, over frames with the person
+            ("pose_jump", REAL),  # largest median body joint step between consecutive frames, in person heights
+            ("occlusion", REAL),  # mean share of the body joints that are hidden inside the box of the visible ones
+            ("static_background", REAL),  # median |luma difference| outside the dilated person, mean over sampled pairs, grey levels
             ("motion", REAL),  # mean joint speed, person heights per second
-            ("exposure", REAL),  # mean luma, 0..255
-            ("clipped_share", REAL),  # share of pixels at 0 or 255
+            ("exposure", REAL),  # mean luma inside the bars, 0..255
+            ("clipped_share", REAL),  # share of pixels with luma 0 or 255 inside the bars
             ("black_bars", REAL),  # share of the frame's height or width
-            ("hashes", pa.list_(LONG)),  # perceptual hashes of the key frames
-            ("near_duplicate_group", TEXT),  # smallest clip id of the group; null = alone
-            ("leak_clip_id", TEXT),  # clip of the other split with the most similar face
+            ("reference_frames", INTS),  # sampled frames that may serve as the reference
+            ("hashes", pa.list_(LONG)),  # perceptual hashes of the key frames, 64 bits as signed integers
+            ("duplicate_clip_id", TEXT),  # the clip that looks most alike
+            ("duplicate_distance", REAL),  # its distance in bits of 64; null = no clip within 8
+            ("embedding_size", INT),  # of the face recogniser; tells which threshold of similarity holds
+            ("leak_clip_id", TEXT),  # clip of another split with the most similar face
             ("leak_similarity", REAL),  # cosine, -1..1
             ("error", TEXT),
             ("reason", TEXT),
@@ -229,14 +238,26 @@ _SPECS = [
         published=True,
     ),
     _table(
+        "screening_faces",
+        ["dataset", "clip_id", "version"],
+        [
+            ("dataset", TEXT),
+            ("clip_id", TEXT),
+            ("version", TEXT),
+            ("embedding", FLOATS),  # [D] unit length: mean of the clip's unit face embeddings; null without a face
+        ],
+    ),  # identifies people, so it is not published
+    _table(
         "screening_verdicts",
         ["dataset", "rule", "clip_id"],
         [
             ("dataset", TEXT),
             ("rule", TEXT),  # name and digest of the screening rule
             ("clip_id", TEXT),
+            ("version", TEXT),  # of the scores that were judged
             ("kept", BOOL),
             ("conditions", pa.list_(TEXT)),  # names of the conditions that it did not meet
+            ("near_duplicate_group", TEXT),  # smallest clip id of the group; null = alone
             ("reason", TEXT),
         ],
         published=True,
@@ -416,6 +437,12 @@ _SPECS = [
         published=True,
     ),
 ]
+
+
+def one_of(column: str, values: Iterable[str]) -> pc.Expression:
+    """Rows whose text column holds one of the values; of no values, no row (a plain empty list has no type, and Arrow refuses it)."""
+    return pc.field(column).isin(pa.array(list(values), TEXT))
+
 
 TABLES: dict[str, TableSpec] = {spec.name: spec for spec in _SPECS}
 FEATURES: tuple[str, ...] = (

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipelines.lake import Lake
 from pipelines.progress import Progress
 from pipelines.sources.registry import Dataset, scan
+from pipelines.tables import one_of
 
 
 def scan_into(lake: Lake, dataset: Dataset, lineage: Mapping[str, Any] | None = None) -> None:
@@ -18,7 +19,7 @@ def scan_into(lake: Lake, dataset: Dataset, lineage: Mapping[str, Any] | None = 
     with closing(_Counter(dataset.name)) as counter:
         rows = scan(lake, dataset, counter)
     lake.write("videos", rows, lineage)
-    gone = (pc.field("dataset") == dataset.name) & ~pc.field("video_id").isin([row["video_id"] for row in rows])
+    gone = (pc.field("dataset") == dataset.name) & ~one_of("video_id", [row["video_id"] for row in rows])
     lake.delete("videos", gone, lineage)
 
 
