@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eval.feature_rows import TRUTH, read_features, wanted_frames
+from eval.frechet_interval import FrechetInterval, frechet_interval
 from eval.history import write_history
 from eval.metrics import METRICS
 from eval.metrics.fid import fid
@@ -94,8 +95,9 @@ class _Column:
         return {r["clip_id"]: r for r in rows if (r["clip_id"], r["prediction_sha256"], r["truth_sha256"]) in current}
 
     def _set(self) -> dict[str, Any]:
-        generated, clips = self._features(self.prediction_id)
-        true, _ = self._features(TRUTH, only=clips)
+        generated_clips, clips = self._features(self.prediction_id)
+        true_clips, _ = self._features(TRUTH, only=clips)
+        generated, true = (np.concatenate(blocks) if blocks else np.empty((0, 0)) for blocks in (generated_clips, true_clips))
         notes = _missing_note(Counter({"without features": len(self._expected()) - len(clips)}), len(self.pairs))
         if min(len(generated), len(true)) < 2:
             return _no_value([*notes, f"{len(generated)} {self._unit}: a distance of sets needs at least 2"])
@@ -104,12 +106,14 @@ class _Column:
                 f"fewer {self._unit} than feature dimensions ({len(generated)} of {generated.shape[1]}): biased "
                 "upwards, compare with equal counts only"
             )
-        notes.append("no interval: the percentile bootstrap of a Frechet distance is biased")
+        interval = frechet_interval(generated_clips, true_clips)
+        notes.append(interval if isinstance(interval, str) else _interval_note(interval))
+        low, high = (None, None) if isinstance(interval, str) else (interval.low, interval.high)
         counts = {"frames": len(generated), "windows": None} if self.metric == "fid" else {"frames": None, "windows": len(generated)}
         return {
             "value": _DISTANCE[self.metric](generated, true),
-            "low": None,
-            "high": None,
+            "low": low,
+            "high": high,
             "clips": len(clips),
             **counts,
             "note": "; ".join(notes),
@@ -129,8 +133,8 @@ class _Column:
                 found[pair.clip.clip_id] = (pair, frames)
         return found
 
-    def _features(self, source: str, only: set[str] | None = None) -> tuple[npt.NDArray[np.float64], set[str]]:
-        """([N, D] features in the order of clips and frames, clips that have all their rows).
+    def _features(self, source: str, only: set[str] | None = None) -> tuple[list[npt.NDArray[np.float64]], set[str]]:
+        """(per clip [n, D] features in the order of frames, clips in the order of ids; clips that have all their rows).
 
         `only` restricts the clips.
         """
@@ -144,7 +148,11 @@ class _Column:
             if (only is None or clip_id in only) and all(row is not None for row in rows) and _delivered(pair):
                 blocks.append(np.stack([row for row in rows if row is not None]))
                 clips.add(clip_id)
-        return (np.concatenate(blocks) if blocks else np.empty((0, 0))), clips
+        return blocks, clips
+
+
+def _interval_note(interval: FrechetInterval) -> str:
+    return f"interval: jackknife over clips around {interval.corrected:.4g}, the distance without the bias of finite samples"
 
 
 def _delivered(pair: Pair) -> bool:

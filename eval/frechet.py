@@ -52,6 +52,15 @@ class FeatureStatistics:
         scatter = self.scatter + other.scatter + np.outer(delta, delta) * (self.n * other.n / n)
         return FeatureStatistics(n, self.mean + delta * (other.n / n), scatter)
 
+    def without(self, part: FeatureStatistics) -> FeatureStatistics:
+        """Statistics of the rows that are not in `part`, one of the merged sets: the inverse of `merge`."""
+        n = self.n - part.n
+        if n < 1:
+            raise ValueError(f"nothing is left of {self.n} rows without {part.n}")
+        mean = (self.mean * self.n - part.mean * part.n) / n
+        delta = part.mean - mean
+        return FeatureStatistics(n, mean, self.scatter - part.scatter - np.outer(delta, delta) * (n * part.n / self.n))
+
     @property
     def covariance(self) -> Array:
         """[D, D] unbiased covariance; needs two rows."""
