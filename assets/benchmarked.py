@@ -66,7 +66,7 @@ def write_page(step: Step) -> Path:
     ran = [
         _commit(table, lake) for table in ("videos", "clips", "poses", "training_rows", "checkpoints", "predictions", "scores", "benchmark")
     ]
-    return write_report(
+    page = write_report(
         lake,
         protocol=dataset.protocol,
         dataset=dataset.name,
@@ -74,6 +74,9 @@ def write_page(step: Step) -> Path:
         path=path,
         ran=[row for row in ran if row],
     )
+    for written in (page, page.with_suffix(".md")):
+        lake.put(written)
+    return page
 
 
 def _commit(table: str, lake: Lake) -> dict[str, Any]:

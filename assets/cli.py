@@ -16,6 +16,8 @@ _EXAMPLES = {
     "query": 'rotoscope query "select method, metric, value from benchmark"\n  rotoscope query "select * from clips" --output clips.csv',
     "trace": "rotoscope trace --method animate_anyone --metric psnr",
     "export": "rotoscope export scores --output scores.parquet",
+    "export-clips": "rotoscope export-clips tiktok --output clips\n  rotoscope export-clips tiktok --output clips --clip 1a2b3c4d5e6f7a8b --mode copy",
+    "forget": "rotoscope forget 00017\n  rotoscope forget --person performer_0007 --dataset performers_dance",
     "status": "rotoscope status",
 }
 
@@ -135,6 +137,39 @@ def trace(method: str, metric: str, dataset: str, variant: str | None, protocol:
 
     node = walk(Lake(lake_root()), dataset=dataset, method=method, metric=metric, protocol=protocol, variant=variant)
     click.echo("\n".join(node.lines()))
+
+
+@cli.command(epilog=_with_examples("forget"))
+@click.argument("video", required=False)
+@click.option("--person", help="Forget every video of this person (the column `subject`).")
+@click.option("--dataset", help="Only in this data set; default: in all of them.")
+@click.option("--reason", default="removed on request", show_default=True, help="Kept with the tombstone.")
+@click.confirmation_option(prompt="Rows, files and old parts of tables are deleted for good. Go on?")
+def forget(video: str | None, person: str | None, dataset: str | None, reason: str) -> None:
+    """Delete a video (id, sha256 or address) or a person: rows, files, previews; no crawl brings it back. Files outside the lake stay."""
+    from assets.home import lake_root
+    from pipelines.forget import forget as remove
+    from pipelines.lake import Lake
+
+    report = remove(Lake(lake_root()).create(), video=video, person=person, dataset=dataset, reason=reason)
+    click.echo("\n".join(report.lines()))
+
+
+@cli.command(name="export-clips", epilog=_with_examples("export-clips"))
+@click.argument("dataset")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for the files.")
+@click.option("--clip", "clips", multiple=True, help="Only this clip; may be repeated.")
+@click.option("--mode", type=click.Choice(["copy", "exact"]), default="exact", show_default=True,
+              help="copy: packets from the key frame on, at once; exact: encoded again, just the clip's frames.")  # fmt: skip
+def export_clips(dataset: str, output: Path, clips: tuple[str, ...], mode: str) -> None:
+    """Write a data set's clips as mp4 files."""
+    from assets.command import write_clips
+    from assets.home import lake_root
+    from pipelines.lake import Lake
+
+    failed, written = write_clips(Lake(lake_root()), dataset, output, clips, mode)
+    click.echo(f"{written} clips in {output}")
+    _leave(failed, written)
 
 
 @cli.command(epilog=_with_examples("export"))

@@ -23,6 +23,10 @@ class SplitConfig(dg.Config):
     adaptive_ratio: float = Field(
         default=_DEFAULT.adaptive_ratio, gt=0, description="A cut's least difference, over the mean of its neighbours'."
     )
+    fade_level: float = Field(
+        default=_DEFAULT.fade_level, description="Frames of at most this mean luma are black, 0 to 255; negative: no fades."
+    )
+    fade_frames: int = Field(default=_DEFAULT.fade_frames, ge=2, description="A fade has at least so many frames.")
     min_frames: int = Field(default=_DEFAULT.min_frames, ge=1, description="Shorter shots are kept as dropped rows.")
     max_seconds: float = Field(default=_DEFAULT.max_seconds, gt=0, description="Longer shots are cut into equal parts.")
 
@@ -31,6 +35,8 @@ class SplitConfig(dg.Config):
         return SplitRule(
             content_threshold=self.content_threshold,
             adaptive_ratio=self.adaptive_ratio,
+            fade_level=self.fade_level,
+            fade_frames=self.fade_frames,
             min_frames=self.min_frames,
             max_seconds=self.max_seconds,
         )

@@ -100,3 +100,23 @@ def _chosen(lake: Lake, videos: Videos, extractors: tuple[str, ...] | None) -> r
     known = registry.load(lake, str(videos.dataset))
     known = replace(known, extractors=extractors, training_extractor=extractors[0]) if extractors else known
     return replace(known, training_clips=videos.clips or known.training_clips)
+
+
+def write_clips(lake: Lake, dataset: str, folder: Path, clips: tuple[str, ...], mode: str) -> tuple[int, int]:
+    """(failed, written) clips of a data set as files `<clip id>.mp4`; a clip that fails is said on standard error. Raises UserError."""
+    import click
+
+    from pipelines.clip_export import export_clip
+    from pipelines.errors import ClipError
+
+    chosen = [clip for clip in lake.clips(registry.load(lake, dataset).name) if not clips or clip.clip_id in clips]
+    if not chosen:
+        raise UserError(f'data set {dataset} has no such usable clip; `rotoscope query "select clip_id from clips"` lists them')
+    failed = 0
+    for clip in chosen:
+        try:
+            export_clip(clip, folder / f"{clip.clip_id}.mp4", "copy" if mode == "copy" else "exact")
+        except ClipError as error:
+            failed += 1
+            click.echo(str(error), err=True)
+    return failed, len(chosen) - failed

@@ -48,7 +48,7 @@ def _text(value: Any) -> str:
 def show_status(lake: Lake, instance: dg.DagsterInstance) -> None:
     """Print the lake's data sets and tables, and the last runs."""
     console = _console()
-    console.print(f"lake: {lake.root}", soft_wrap=True)
+    console.print(f"lake: {lake.address}", soft_wrap=True)
     datasets = Table("data set", "source", "extractors", "protocol", "usable clips", header_style="bold")
     for name in registered(lake):
         known = load(lake, name)

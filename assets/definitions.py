@@ -6,13 +6,28 @@ import dagster as dg
 @dg.definitions
 def definitions() -> dg.Definitions:
     """All assets, checks, jobs, the schedule and the sensor."""
-    from assets import benchmark, checkpoints, clips, features, generated, jobs, resources, scores, sources, training_rows
+    from assets import (
+        benchmark,
+        checkpoints,
+        clips,
+        features,
+        generated,
+        jobs,
+        resources,
+        scores,
+        screening,
+        sources,
+        training_rows,
+        upkeep,
+    )
 
     return dg.Definitions(
         assets=[
             sources.videos,
             clips.clips,
             features.features,
+            screening.screening,
+            *upkeep.ASSETS,
             training_rows.training_rows,
             checkpoints.autoencoder,
             checkpoints.stage_1,
@@ -23,7 +38,7 @@ def definitions() -> dg.Definitions:
             benchmark.report,
         ],
         jobs=jobs.JOBS,
-        schedules=[jobs.weekly_rescore],
+        schedules=[jobs.weekly_rescore, jobs.daily_downloads],
         sensors=[jobs.new_predictions],
         resources={"lake": resources.LakeResource(), "engine": resources.EngineResource()},
     )

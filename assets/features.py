@@ -21,6 +21,12 @@ CODE = code_version(
     "pipelines/keypoints.py",
     "pipelines/masks.py",
     "pipelines/video.py",
+    "pipelines/video_stream.py",
+    "pipelines/clip_frames.py",
+    "pipelines/clip_reader.py",
+    "pipelines/image_sequence.py",
+    "pipelines/crop.py",
+    "pipelines/micro_batch.py",
 )
 
 _WHAT = {

@@ -10,11 +10,13 @@ from assets.partitions import DATASETS, MODELS, model_partition
 from pipelines.lake import Lake
 from pipelines.tables import FEATURES
 
-_DATA = dg.AssetSelection.assets("videos", "clips", *FEATURES)
+_DATA = dg.AssetSelection.assets("videos", "clips", *FEATURES, "screening", "screening_verdicts", "dataset_card")
 _TRAINING = dg.AssetSelection.assets("training_rows", "stage_1", "stage_2")
 _CLIPS = dg.AssetSelection.assets("predictions", "scores")
 
-prepare = dg.define_asset_job("prepare", _DATA, executor_def=dg.in_process_executor, description="One data set: videos, clips, features.")
+prepare = dg.define_asset_job(
+    "prepare", _DATA, executor_def=dg.in_process_executor, description="One data set: videos, clips, features, screening."
+)
 encode = dg.define_asset_job(
     "encode",
     dg.AssetSelection.assets("autoencoder"),
@@ -44,6 +46,14 @@ benchmark = dg.define_asset_job(
     dg.AssetSelection.assets("benchmark", "report"),
     executor_def=dg.in_process_executor,
     description="The table and the page of one data set.",
+)
+
+
+maintain = dg.define_asset_job(
+    "maintain",
+    dg.AssetSelection.assets("merged_tables", "vacuumed_tables"),
+    executor_def=dg.in_process_executor,
+    description="Merge small parts of the tables, and delete parts that no kept version needs.",
 )
 
 
@@ -80,6 +90,22 @@ def weekly_rescore(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]
     ]
 
 
+@dg.schedule(
+    job=prepare,
+    cron_schedule="30 4 * * *",
+    name="daily_downloads",
+    description="At half past four: prepare data sets again of which a host refused files for now (throttled, or not reachable).",
+)
+def daily_downloads(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    """One run per data set with files that may come at another time."""
+    from assets.retries import unfinished
+
+    waiting = unfinished(Lake(lake_root()))
+    if not waiting:
+        return dg.SkipReason("no data set waits for a file from the web")
+    return [dg.RunRequest(run_key=f"{context.scheduled_execution_time.isoformat()}-{name}", partition_key=name) for name in waiting]
+
+
 @dg.sensor(
     job=animate,
     name="new_predictions",
@@ -112,4 +138,4 @@ def new_predictions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=[models, datasets], cursor=json.dumps(found.cursor))
 
 
-JOBS: list[Any] = [prepare, encode, train, animate, rescore, benchmark, demo]
+JOBS: list[Any] = [prepare, encode, train, animate, rescore, benchmark, maintain, demo]

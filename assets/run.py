@@ -61,7 +61,7 @@ def prepare(instance: dg.DagsterInstance, lake: Lake, dataset: registry.Dataset,
         instance,
         "prepare",
         dataset.name,
-        {"resources": {"lake": {"config": {"root": str(lake.root)}}, "engine": {"config": {"engine": engine}}}},
+        {"resources": {"lake": {"config": {"root": lake.address}}, "engine": {"config": {"engine": engine}}}},
     )
     return outcome(lake, dataset)
 
@@ -112,4 +112,4 @@ def outcome(lake: Lake, dataset: registry.Dataset) -> Outcome:
 
 
 def _on(lake: Lake) -> dict[str, Any]:
-    return {"resources": {"lake": {"config": {"root": str(lake.root)}}}}
+    return {"resources": {"lake": {"config": {"root": lake.address}}}}

@@ -1,21 +1,26 @@
 """Where videos come from."""
 
+from typing import Any
+
 import dagster as dg
 
 from assets.checks import failed_share_spec, schema_check, schema_spec, status_check
 from assets.partitions import DATASETS
 from assets.resources import LakeResource
 from assets.step import Result, open_step, result
+from pipelines.availability import availability_table
 from pipelines.code_version import code_version
 from pipelines.sources import store
 
-CODE = code_version("pipelines/sources", "pipelines/video.py", "pipelines/performers")
+_FETCHING = tuple(f"pipelines/fetch{part}.py" for part in ("", "_pace", "_rows", "_safety", "_youtube", "_youtube_worker"))
+CODE = code_version("pipelines/sources", "pipelines/video.py", "pipelines/performers", "pipelines/archive.py", *_FETCHING)
 
 
 @dg.asset(
     partitions_def=DATASETS,
     group_name="sources",
     kinds={"video", "parquet"},
+    pool="crawl",
     code_version=CODE,
     check_specs=[schema_spec("videos"), failed_share_spec("videos")],
 )
@@ -25,6 +30,8 @@ def videos(context: dg.AssetExecutionContext, lake: LakeResource) -> Result:
     store.scan_into(step.lake, step.dataset, step.lineage([]))
     rows = step.rows("videos")
     checks = [schema_check("videos", rows), status_check(step, "videos", rows)]
+    fetched = rows["source_url"].null_count < rows.num_rows
+    shown: dict[str, Any] = {"availability": dg.MetadataValue.md(availability_table(rows.to_pylist()))} if fetched else {}
     return result(
         step,
         "videos",
@@ -32,4 +39,5 @@ def videos(context: dg.AssetExecutionContext, lake: LakeResource) -> Result:
         ["video_id", "status", "code", "frames", "width", "height", "codec"],
         checks=checks,
         bytes=sum(rows["bytes"].drop_null().to_pylist()),
+        **shown,
     )

@@ -153,7 +153,7 @@ def result(
         "dagster/column_schema": table_schema(table),
         "preview": preview(rows, columns),
         "delta_version": step.lake.version(table),
-        "table": dg.MetadataValue.path(str(step.lake.root / "delta" / table)),
+        "table": dg.MetadataValue.path(step.lake.storage.url(f"delta/{table}")),
         **metadata,
     }
     return dg.MaterializeResult(

@@ -19,7 +19,7 @@ CODE = code_version("models/training_rows.py")
     kinds={"parquet"},
     code_version=f"{CODE}-{FEATURES_CODE}",
     check_specs=[schema_spec("training_rows")],
-    deps=[dg.AssetDep("clips", partition_mapping=TO_DATASET), dg.AssetDep("poses", partition_mapping=TO_DATASET)],
+    deps=[dg.AssetDep(name, partition_mapping=TO_DATASET) for name in ("clips", "poses", "screening_verdicts")],
 )
 def training_rows(context: dg.AssetExecutionContext, lake: LakeResource) -> Result:
     """Usable training clips with poses, their eligible reference frames, and the versions that they came from."""

@@ -112,7 +112,7 @@ def _all_predictions(lake: Lake, dataset: str, split: str) -> list[str]:
 
     rows = lake.rows("predictions", (pc.field("dataset") == dataset) & (pc.field("split") == split), columns=["prediction_id"])
     if not rows:
-        raise UserError(f"no predictions for {dataset}/{split} in {lake.root}; import a folder with --predictions DIR")
+        raise UserError(f"no predictions for {dataset}/{split} in {lake.address}; import a folder with --predictions DIR")
     return sorted({row["prediction_id"] for row in rows})
 
 

@@ -78,6 +78,7 @@ def generate(lake: Lake, dataset: Dataset, key: ModelKey) -> Generated:
             bar.update(1)
     manifest = PredictionManifest(**{**{name: getattr(empty, name) for name in empty.__slots__}, "clips": tuple(made)})
     write_manifest(folder, manifest)
+    lake.put(folder)
     return Generated(folder=folder, manifest=manifest, reused=reused, failures=failures)
 
 

@@ -107,6 +107,7 @@ def train_stage(lake: Lake, dataset: Dataset, key: ModelKey, stage: str, lineage
     identity = {"checkpoint_id": checkpoint_id, "method": key.method, "variant": key.variant, "dataset": dataset.name}
     records = method.train(stage, variant=key.variant, clips=clips, parent=parent, out=folder, seed=key.seed, identity=identity)
     manifest = read_manifest(folder)
+    lake.put(folder)
     row = {
         **identity,
         "stage": stage,

@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 
 from models.clip_dataset import Points, TrainingClip
 from pipelines.clip import Clip
+from pipelines.crop import to_crop
 from pipelines.errors import UserError
 from pipelines.extract import Extractor
 from pipelines.extractors.registry import extractors_named
 from pipelines.keypoints import BODY
 from pipelines.lake import Lake, digest_rows
+from pipelines.screen_verdicts import kept_clips
 from pipelines.sources.registry import Dataset
 from pipelines.tables import one_of
 
@@ -26,14 +28,15 @@ _REFERENCE_SCORE = 0.5  # mean body score that a reference frame needs (our defa
 
 
 def clips_of_splits(lake: Lake, dataset: Dataset, splits: Sequence[str]) -> list[Clip]:
-    """Usable clips of the splits, or those of them that the data set's `training_clips` names."""
+    """Usable clips of the splits that the data set's screening rule keeps, or those of them that its `training_clips` names."""
     clips = [clip for clip in lake.clips(dataset.name) if clip.split in splits]
     unknown = sorted(set(dataset.training_clips) - {clip.clip_id for clip in lake.clips(dataset.name)})
     if unknown:
         raise UserError(
             f'--clip {unknown[0]}: data set {dataset.name} has no such usable clip; `rotoscope query "select clip_id, video_id, reason from clips"` lists them'
         )
-    return [clip for clip in clips if not dataset.training_clips or clip.clip_id in dataset.training_clips]
+    kept = kept_clips(lake, dataset.name, dataset.rule) if dataset.screening else {clip.clip_id for clip in clips}
+    return [clip for clip in clips if clip.clip_id in kept and (not dataset.training_clips or clip.clip_id in dataset.training_clips)]
 
 
 def training_extractor(dataset: Dataset) -> Extractor:
@@ -59,8 +62,7 @@ def load_poses(lake: Lake, dataset: Dataset, clips: Sequence[Clip]) -> dict[str,
 
 
 def _poses_of(clip: Clip, frames: Sequence[tuple[list[float], list[float]]]) -> tuple[Points, Points]:
-    corner = np.array((clip.crop or (0, 0))[:2], np.float32)  # rows are in pixels of the full frame
-    points = np.asarray([k for k, _ in frames], np.float32).reshape(-1, 133, 2) - corner
+    points = to_crop(np.asarray([k for k, _ in frames], np.float32).reshape(-1, 133, 2), clip.crop)
     return points, np.asarray([s for _, s in frames], np.float32)
 
 
@@ -89,7 +91,7 @@ def build_training_rows(lake: Lake, dataset: Dataset, method: str) -> list[dict[
             "video_id": clip.video_id,
             "subject": clip.subject,
             "split": clip.split,
-            "uri": lake.uri(lake.path(clip.uri)),
+            "uri": clip.uri.removeprefix(f"{lake.address}/"),
             "frames": clip.num_frames,
             "references": eligible_references(poses[clip.clip_id][1]),
             "extractor": extractor.name,

@@ -1,6 +1,7 @@
 """Ray: actors that load their networks once, a bounded number of clips in flight, a time limit per clip.
 
-The only file that imports ray. RAY_ADDRESS set: that cluster. Unset: a local Ray that ends with the run.
+The only file that imports ray. RAY_ADDRESS set: that cluster. Unset: a local Ray that ends with the run, and that no other
+process joins. docs/engine.md says what happens when a clip, a worker, a node or a disk fails.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, NodeDiedError, ObjectLostError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
 
-from pipelines.errors import Code, UserError
+from pipelines.errors import UserError
 from pipelines.extract_worker import Result, Task, Worker, WorkerSpec, failed
 
-_IN_FLIGHT = 2  # clips per actor: one at work, one waiting
+_IN_FLIGHT = 2  # clips per actor: one at work, one that is decoded ahead
 _LOAD_LIMIT_S = 600.0
-_DEATHS = (ActorDiedError, ActorUnavailableError, RayActorError)
+_FETCH_LIMIT_S = 60.0  # for a finished result that lies on another node
+_ANSWER_LIMIT_S = 20.0  # a worker that is asked for its time and says nothing for so long is stuck in native code
+_RECOUNT_S = 5.0  # an actor that does not start by then may wait for a node that has left
+# The worker died, or its node with the rows on it.
+_DEATHS = (RayActorError, NodeDiedError, ObjectLostError, OutOfMemoryError, GetTimeoutError)
 _LOCAL_TOKEN = secrets.token_hex(32)  # Ray reads a token once per process, so it is drawn once per process
 
 
@@ -39,23 +44,21 @@ class RayEngine:
     name = "ray"
 
     def __init__(
-        self,
-        *,
-        actors: int | None = None,
-        num_cpus: int | None = None,
-        num_gpus: float = 0.0,
-        temp_dir: Path | None = None,
+        self, *, actors: int | None = None, num_cpus: int | None = None, num_gpus: float = 0.0, temp_dir: Path | None = None
     ) -> None:
         self._actors, self._num_cpus, self._num_gpus, self._temp_dir = actors, num_cpus, num_gpus, temp_dir
 
     def run(self, worker: WorkerSpec, tasks: Sequence[Task], time_limit_s: float) -> Iterator[Result | None]:
         """Results as they come, None when a second went by without one. Raises UserError where a worker cannot load."""
-        ours = _connect(self._num_cpus, self._temp_dir)
+        ours = _connect(self._num_cpus, self._temp_dir, shared_storage=worker.shared_storage)
         pool = None
         try:
             pool = _Pool(worker, deque(tasks), self._size(len(tasks)), self._num_gpus, time_limit_s)
             while pool.busy:
                 yield from pool.step()
+        except OutOfDiskError:
+            cause = f"the disk of Ray's temporary folder is full ({self._temp_dir or '/tmp/ray'})"
+            raise UserError(f"{cause}; free some space, or set RAY_TMPDIR") from None
         finally:
             if pool is not None:
                 pool.kill()
@@ -63,16 +66,20 @@ class RayEngine:
                 ray.shutdown()
 
     def _size(self, tasks: int) -> int:
-        resources = ray.cluster_resources()
-        most = resources.get("GPU", 0) / self._num_gpus if self._num_gpus else resources.get("CPU", 1)
-        if most < 1:
-            raise UserError(
-                f"an actor wants {self._num_gpus} GPU, Ray has {resources.get('GPU', 0):g}; choose the device cpu, or a cluster with GPUs"
-            )
-        return max(1, min(self._actors or int(most), int(most), tasks))
+        most = _room(self._num_gpus)
+        if not most and self._num_gpus:
+            held = ray.cluster_resources().get("GPU", 0)
+            raise UserError(f"an actor wants {self._num_gpus} GPU, Ray has {held:g}; choose the device cpu, or a cluster with GPUs")
+        return max(1, min(self._actors or most, most, tasks))
 
 
-def _connect(num_cpus: int | None, temp_dir: Path | None) -> bool:
+def _room(num_gpus: float) -> int:
+    """Actors that the nodes have room for now."""
+    resources = ray.cluster_resources()
+    return int(resources.get("GPU", 0) / num_gpus) if num_gpus else int(resources.get("CPU", 1))
+
+
+def _connect(num_cpus: int | None, temp_dir: Path | None, *, shared_storage: bool) -> bool:
     """Connect to Ray; True where we started it or joined it, so that we also leave it."""
     if ray.is_initialized():
         return False
@@ -92,7 +99,8 @@ def _connect(num_cpus: int | None, temp_dir: Path | None) -> bool:
         raise UserError(
             f"RAY_ADDRESS={address}: no Ray cluster answers ({error}); start it, give its token (RAY_AUTH_TOKEN), or unset RAY_ADDRESS"
         ) from None
-    _refuse_other_machines(address)
+    if not shared_storage:
+        _refuse_other_machines(address)
     return True
 
 
@@ -110,7 +118,7 @@ def _refuse_other_machines(address: str) -> None:
         ray.shutdown()
         raise UserError(
             f"RAY_ADDRESS={address} has other machines ({', '.join(others)}), but the lake and the videos are local "
-            "folders that they cannot read; unset RAY_ADDRESS to run on this machine"
+            "folders that they cannot read; set ROTOSCOPE_HOME to an s3:// root, or unset RAY_ADDRESS to run on this machine"
         )
 
 
@@ -123,17 +131,35 @@ class _Actor:
     def load(self) -> None:
         self._worker.load()
 
+    @ray.method(concurrency_group="ahead")  # type: ignore[untyped-decorator]
+    def announce(self, task: Task) -> None:
+        """Arrives while `run` is at work on another clip."""
+        self._worker.announce(task.clip)
+
     def run(self, task: Task) -> Result:
         return self._worker.run(task)
+
+    @ray.method(concurrency_group="asked")  # type: ignore[untyped-decorator]
+    def seconds_on(self, task: Task) -> float:
+        """Answered while `run` is at work."""
+        return self._worker.seconds_on(task)
 
 
 @dataclass
 class _Slot:
-    """One actor and its calls in order; the first is at work since `since`. A call without a task is the loading."""
+    """One actor and its calls in order; the first is at work since `since`, as far as the driver saw. A call without a task is the loading.
+
+    question: how long the worker itself has been at the first call, asked at the time beside it.
+    """
 
     actor: Any
     calls: deque[tuple[Any, Task | None]]
     since: float = field(default_factory=time.monotonic)
+    question: tuple[Any, float] | None = None
+
+    def begin(self) -> None:
+        """Another call is the first one from now on."""
+        self.since, self.question = time.monotonic(), None
 
     @property
     def tasks(self) -> list[Task]:
@@ -141,14 +167,19 @@ class _Slot:
 
 
 class _Pool:
-    """The actors and what they do. We replace actors ourselves (max_restarts=0): Ray's own restart would not know which
-    clip killed the actor, and could not count its tries."""
+    """The actors and what they do.
+
+    We replace actors ourselves (max_restarts=0): Ray's own restart would not know which clip killed the actor, and could not
+    count its tries.
+    """
 
     _MOST_LOAD_DEATHS = 3
 
     def __init__(self, spec: WorkerSpec, waiting: deque[Task], size: int, num_gpus: float, time_limit_s: float) -> None:
         self._spec, self._waiting, self._time_limit_s = spec, waiting, time_limit_s
-        self._actor_class = ray.remote(num_cpus=0 if num_gpus else 1, num_gpus=num_gpus, max_restarts=0, max_task_retries=0)(_Actor)
+        wants = {"num_cpus": 0 if num_gpus else 1, "num_gpus": num_gpus, "max_restarts": 0, "max_task_retries": 0}
+        self._actor_class = ray.remote(**wants, concurrency_groups={"ahead": 1, "asked": 1})(_Actor)
+        self._num_gpus = num_gpus
         self._retried: set[Task] = set()
         self._load_deaths = 0
         self._slots = [self._new_slot() for _ in range(size)]
@@ -167,7 +198,7 @@ class _Pool:
             yield from self._finish(heads[call])
         if not ready:
             yield None
-        for slot in self._slots:
+        for slot in list(self._slots):
             yield from self._stop_if_late(slot)
 
     def kill(self) -> None:
@@ -180,17 +211,26 @@ class _Pool:
         return _Slot(actor=actor, calls=deque([(actor.load.remote(), None)]))
 
     def _fill(self) -> None:
-        for slot in self._slots:
-            while self._waiting and len(slot.calls) < _IN_FLIGHT:
-                task = self._waiting.popleft()
-                slot.calls.append((slot.actor.run.remote(task), task))
-                if len(slot.calls) == 1:
-                    slot.since = time.monotonic()
+        """One clip for everybody before anybody gets a second."""
+        for depth in range(1, _IN_FLIGHT + 1):
+            for slot in self._slots:
+                if self._waiting and len(slot.calls) < min(depth, self._most_calls(slot)):
+                    self._give(slot, self._waiting.popleft())
+
+    def _most_calls(self, slot: _Slot) -> int:
+        """A clip on its second try has a worker to itself, so that a death is never blamed on a neighbour that was decoded ahead."""
+        return 1 if self._waiting[0] in self._retried or not self._retried.isdisjoint(slot.tasks) else _IN_FLIGHT
+
+    def _give(self, slot: _Slot, task: Task) -> None:
+        slot.actor.announce.remote(task)
+        slot.calls.append((slot.actor.run.remote(task), task))
+        if len(slot.calls) == 1:
+            slot.begin()
 
     def _finish(self, slot: _Slot) -> Iterator[Result]:
         call, task = slot.calls[0]
         try:
-            result = ray.get(call)
+            result = ray.get(call, timeout=_FETCH_LIMIT_S)
         except _DEATHS:
             yield from self._died(slot, task)
             return
@@ -199,7 +239,7 @@ class _Pool:
                 raise error.cause from None
             raise
         slot.calls.popleft()
-        slot.since = time.monotonic()
+        slot.begin()
         if task is not None:
             yield result
 
@@ -209,15 +249,11 @@ class _Pool:
         if task is None:
             self._load_deaths += 1
             if self._load_deaths >= self._MOST_LOAD_DEATHS:
-                raise UserError(
-                    "Ray workers die while they load the networks, probably for lack of memory; use fewer actors, or engine=serial"
-                )
+                cause = "Ray workers die while they load the networks, probably for lack of memory"
+                raise UserError(f"{cause}; use fewer actors, or engine=serial")
         elif task in self._retried:
-            yield self._given_up(
-                task,
-                "worker_died",
-                "the worker process died twice on this clip; look for a broken video or lack of memory",
-            )
+            reason = "the worker process died twice on this clip; look for a broken video or lack of memory"
+            yield failed(self._spec, task, "worker_died", reason)
         else:
             self._retried.add(task)
             self._waiting.append(task)
@@ -225,23 +261,47 @@ class _Pool:
     def _stop_if_late(self, slot: _Slot) -> Iterator[Result]:
         if not slot.calls:
             return
-        task = slot.calls[0][1]
+        task, late = slot.calls[0][1], time.monotonic() - slot.since
+        if task is None and late > _RECOUNT_S and len(self._slots) > max(1, _room(self._num_gpus)):
+            self._drop(slot)
+            return
         limit = _LOAD_LIMIT_S if task is None else self._time_limit_s
-        if time.monotonic() - slot.since < limit:
+        if late < limit or ray.wait([slot.calls[0][0]], timeout=0)[0]:  # finished or dead: the driver was busy, the next step looks at it
             return
         if task is None:
-            raise UserError(
-                f"a Ray worker did not load its networks in {limit:g} s; check RAY_ADDRESS and the weights, or use engine=serial"
-            )
+            cause = f"a Ray worker did not load its networks in {limit:g} s"
+            raise UserError(f"{cause}; check RAY_ADDRESS and the weights, or use engine=serial")
+        if not self._worker_agrees(slot, task):
+            return
         self._replace(slot, again=slot.tasks[1:])
-        yield self._given_up(task, "timeout", f"not finished in {limit:g} s; raise the time limit, or cut the clip")
+        yield failed(self._spec, task, "timeout", f"not finished in {limit:g} s; raise the time limit, or cut the clip")
 
-    def _given_up(self, task: Task, code: Code, reason: str) -> Result:
-        return failed(self._spec, task, code, reason)
+    def _worker_agrees(self, slot: _Slot, task: Task) -> bool:
+        """Whether the clip has used up its time by the worker's own clock: a clip that waited for a busy driver, node or queue is not late."""
+        now = time.monotonic()
+        if slot.question is None:
+            slot.question = (slot.actor.seconds_on.remote(task), now)
+            return False
+        answer, asked = slot.question
+        if not ray.wait([answer], timeout=0)[0]:
+            return now - asked >= _ANSWER_LIMIT_S
+        try:
+            seconds: float = ray.get(answer, timeout=_FETCH_LIMIT_S)
+        except _DEATHS:
+            return False  # its call fails as well, and is looked at there
+        slot.question, slot.since = None, asked - seconds
+        return seconds >= self._time_limit_s
 
     def _replace(self, slot: _Slot, again: Sequence[Task]) -> None:
         """Kill the actor and start another one; `again` goes back to the head of the queue."""
         ray.kill(slot.actor, no_restart=True)
         self._waiting.extendleft(reversed(again))
         fresh = self._new_slot()
-        slot.actor, slot.calls, slot.since = fresh.actor, fresh.calls, fresh.since
+        slot.actor, slot.calls = fresh.actor, fresh.calls
+        slot.begin()
+
+    def _drop(self, slot: _Slot) -> None:
+        """Do without an actor for which no node has room any more."""
+        ray.kill(slot.actor, no_restart=True)
+        self._waiting.extendleft(reversed(slot.tasks))
+        self._slots.remove(slot)

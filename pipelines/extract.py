@@ -18,16 +18,18 @@ import pyarrow.compute as pc
 
 from pipelines.clip import Clip
 from pipelines.errors import UserError
-from pipelines.extract_worker import Engine, Extractor, Result, Rows, SerialEngine, Task, WorkerSpec, from_ipc
+from pipelines.extract_worker import Engine, Extractor, Result, Rows, Task, WorkerSpec, from_ipc
+from pipelines.full_disk import telling_full_disk
 from pipelines.lake import Lake
 from pipelines.progress import Progress
+from pipelines.serial_engine import SerialEngine
 from pipelines.tables import one_of
 from pipelines.weights import locked_by
 
 __all__ = ["Engine", "ExtractReport", "Extractor", "Rows", "SerialEngine", "engine_named", "extract"]
 
 _COMMIT_SECONDS = 20.0
-_COMMIT_CLIPS = 64
+_COMMIT_CLIPS = 32  # what a kill costs at most; a commit takes some 13 ms per table
 _COMMIT_BYTES = 256 << 20  # soft masks of large frames fill memory before the clips are many
 
 
@@ -64,21 +66,21 @@ def extract(
     """Run the extractors over the clips that still miss them and commit the rows.
 
     A clip is decoded once for all its extractors. A failing clip becomes one row per table (frame -1, error, reason)
-    and counts as done; `retry_failed` runs those again. time_limit_s is per clip (engines that can interrupt only).
-    Raises UserError (missing weights, unknown engine); Ctrl-C commits what is finished and goes on.
+    and counts as done; `retry_failed` runs those again. time_limit_s is per clip.
+    Raises UserError (missing weights, unknown engine, full disk); what is finished is committed first, as with Ctrl-C.
     """
     started = time.monotonic()
     runner = engine_named(engine) if isinstance(engine, str) else engine
-    with locked_by(lake.root / "weights.lock"):
-        digests = {extractor.name: extractor.weights_digest() for extractor in extractors}
-    spec = WorkerSpec(extractors=tuple(extractors), digests=digests, device=device)
+    digests = _digests(extractors, lake)
+    spec = WorkerSpec(extractors=tuple(extractors), digests=digests, device=device, shared_storage=lake.storage.remote)
     tasks = _missing(spec, clips, lake, retry_failed=retry_failed)
     commits = _Commits(lake, {"device": device, "engine": runner.name, "weights": digests, **(lineage or {})})
-    if tasks:
-        _drop_leftovers(spec, tasks, lake)
-        _run(runner, spec, tasks, commits, time_limit_s, Progress(len(tasks), "clips", "extract", shown=progress))
     tables = sorted({table for extractor in extractors for table in extractor.tables})
-    versions = {table: lake.compact(table) if tasks else lake.version(table) for table in tables}
+    with telling_full_disk(lake.root, "clips that are committed are not extracted again"):
+        if tasks:
+            _drop_leftovers(spec, tasks, lake)
+            _run(runner, spec, tasks, commits, time_limit_s, Progress(len(tasks), "clips", "extract", shown=progress))
+        versions = {table: lake.compact(table) if tasks else lake.version(table) for table in tables}
     return ExtractReport(
         clips=len(clips),
         already_done=len(clips) - len(tasks),
@@ -88,6 +90,20 @@ def extract(
         versions=versions,
         digests=digests,
     )
+
+
+def _digests(extractors: Sequence[Extractor], lake: Lake) -> dict[str, str]:
+    """Weights digests by name, checked against the lake's weights.lock, which keeps those that are new."""
+    lock = lake.path("weights.lock")
+    try:
+        before: str | None = lake.read_text("weights.lock")
+    except FileNotFoundError:
+        before = None
+    with locked_by(lock):
+        digests = {extractor.name: extractor.weights_digest() for extractor in extractors}
+    if lock.is_file() and lock.read_text() != before:
+        lake.put(lock)
+    return digests
 
 
 def engine_named(name: str) -> Engine:
@@ -136,7 +152,7 @@ class _Commits:
         self.failures += [(result.task.clip.clip_id, name, *failure) for name, failure in result.failures.items()]
 
     def flush_if_due(self) -> None:
-        """Commit after 20 seconds, 64 clips or 256 MB, whichever comes first."""
+        """Commit after 20 seconds, 32 clips or 256 MB, whichever comes first."""
         late = time.monotonic() - self._last >= _COMMIT_SECONDS
         if late or len(self._waiting) >= _COMMIT_CLIPS or self._bytes >= _COMMIT_BYTES:
             self.flush()

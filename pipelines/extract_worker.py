@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from pipelines.clip import Clip, Frames
+from pipelines.clip_reader import ClipReader
+from pipelines.crop import to_full_frame
 from pipelines.errors import ClipError, Code, UserError
-from pipelines.tables import TABLES
-from pipelines.video import decode_frames
+from pipelines.full_disk import is_disk_full, telling_full_disk
+from pipelines.micro_batch import MicroBatch, is_out_of_memory, own_copy
+from pipelines.tables import SPARSE, TABLES
 
 Rows = dict[str, list[dict[str, Any]]]
-"""Per table, one dict of value columns per frame."""
+"""Per table, one dict of value columns per frame; rows of sparse tables also have `frame`. Coordinates are pixels of the clip's frames."""
 
 
 class Extractor(Protocol):
-    """A pretrained network (or annotations) as a function from a clip to rows."""
+    """A pretrained network (or annotations) as a function from a clip to rows.
+
+    Optional: a field `batch_frames`, frames per call of the network, read from `self` at every clip. Where memory runs out
+    (MemoryError, torch.OutOfMemoryError) the worker halves it and runs the clip again; rows may not depend on it.
+    """
 
     @property
     def name(self) -> str:
@@ -36,7 +45,7 @@ class Extractor(Protocol):
         """Digest of all files that the rows depend on; "" where there are none."""
 
     def load(self, device: str) -> Callable[[Clip, Frames], Rows]:
-        """Load once; the function gives T dicts of value columns for every table, and raises ClipError."""
+        """Load once; the function gives the rows of every table, and raises ClipError."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +81,7 @@ class WorkerSpec:
     extractors: tuple[Extractor, ...]
     digests: Mapping[str, str]
     device: str = "cpu"
+    shared_storage: bool = False  # other machines can reach the lake
 
     def extractor(self, name: str) -> Extractor:
         """By name."""
@@ -79,29 +89,59 @@ class WorkerSpec:
 
 
 class Worker:
-    """Holds the loaded networks."""
+    """Holds the loaded networks and reads clips ahead of them."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
+        self._reader = ClipReader()
         self._functions: dict[str, Callable[[Clip, Frames], Rows]] = {}
+        self._batches: dict[str, MicroBatch] = {}
+        self._at_work: tuple[Task, float] | None = None
 
     def load(self) -> None:
         """Load every network. Raises UserError where weights are missing or differ from the driver's."""
+        import av  # noqa: F401  # so that the first clip's time is its own
         for extractor in self._spec.extractors:
             if extractor.weights_digest() != self._spec.digests[extractor.name]:
                 raise UserError(
                     f"extractor {extractor.name}: this worker finds other weights than the driver; give both the same ROTOSCOPE_WEIGHTS"
                 )
-            self._functions[extractor.name] = extractor.load(self._spec.device)
+            mine = own_copy(extractor)
+            self._functions[extractor.name] = mine.load(self._spec.device)
+            self._batches[extractor.name] = MicroBatch(mine)
+
+    def announce(self, clip: Clip) -> None:
+        """This clip comes soon: decode it while the networks look at another one."""
+        self._reader.announce(clip)
+
+    def forget_ahead(self) -> None:
+        """Drop what was read ahead, after a clip that was interrupted."""
+        self._reader = ClipReader()
 
     def run(self, task: Task) -> Result:
-        """Decode once, feed all; a failure becomes rows."""
+        """Decode once, feed all; a failure becomes rows. Raises UserError for what the user must mend before anything can go on."""
+        self._at_work = (task, time.monotonic())
         try:
-            frames = decode_frames(task.clip)
+            with telling_full_disk(tempfile.gettempdir(), "clips that are committed are not extracted again"):
+                return self._run(task)
+        finally:
+            self._at_work = None
+
+    def seconds_on(self, task: Task) -> float:
+        """How long `run` has been at work on this task; 0 while it is not. May be called from any thread."""
+        at_work = self._at_work
+        return time.monotonic() - at_work[1] if at_work is not None and at_work[0] == task else 0.0
+
+    def _run(self, task: Task) -> Result:
+        try:
+            frames = self._reader.take(task.clip)
+        except UserError:
+            raise
         except ClipError as error:
             return failed(self._spec, task, error.code, error.reason)
         except Exception as error:  # a decoder's own failure must not stop the run
-            return failed(self._spec, task, "decode_error", _in_words(error))
+            code: Code = "out_of_memory" if is_out_of_memory(error) else "decode_error"
+            return failed(self._spec, task, code, _in_words(error))
         tables: dict[str, list[pa.Table]] = {}
         failures = {}
         for name in task.extractors:
@@ -119,21 +159,56 @@ class Worker:
     def _apply(self, name: str, clip: Clip, frames: Frames) -> tuple[dict[str, pa.Table], tuple[str, str] | None]:
         extractor = self._spec.extractor(name)
         try:
-            rows = self._functions[name](clip, frames)
-            return {table: self._keyed(extractor, clip, table, rows[table], len(frames)) for table in extractor.tables}, None
+            rows = self._in_batches(name, clip, frames)
+            return {table: _keyed(self._spec, extractor, clip, table, rows[table], len(frames)) for table in extractor.tables}, None
         except UserError:
             raise
         except ClipError as error:
             code, reason = error.code, error.reason
         except Exception as error:  # one bad clip is a row, not a crash
+            if is_disk_full(error):  # every other clip would fail as well, and count as done
+                raise
             code, reason = "extractor_failed", _in_words(error)
         return error_rows(self._spec, extractor, clip, code, reason), (code, reason)
 
-    def _keyed(self, extractor: Extractor, clip: Clip, table: str, rows: list[dict[str, Any]], frames: int) -> pa.Table:
-        if len(rows) != frames:
-            raise ValueError(f"{len(rows)} rows for {frames} frames in table {table}")
-        key = _key(self._spec, extractor, clip)
-        return pa.Table.from_pylist([{**key, "frame": frame, **row} for frame, row in enumerate(rows)], schema=TABLES[table].schema)
+    def _in_batches(self, name: str, clip: Clip, frames: Frames) -> Rows:
+        """The extractor's rows; while memory runs out, with half the batch."""
+        batch = self._batches[name]
+        while True:
+            try:
+                rows = self._functions[name](clip, frames)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                words = _in_words(error)
+            else:
+                batch.went_well()
+                return rows
+            if not batch.shrink():  # outside the handler, where the exception no longer holds the memory of its frames
+                remedy = "use a machine or GPU with more memory, fewer workers, or smaller videos"
+                raise ClipError("out_of_memory", clip.clip_id, f"one frame at a time does not fit into memory ({words})", remedy)
+
+
+def _keyed(spec: WorkerSpec, extractor: Extractor, clip: Clip, table: str, rows: list[dict[str, Any]], frames: int) -> pa.Table:
+    """Rows with their key, in pixels of the full frame. Raises ValueError for rows that do not match the frames."""
+    numbered = _sparse(table, rows, frames) if table in SPARSE else _dense(table, rows, frames)
+    key = _key(spec, extractor, clip)
+    placed = [{**key, **to_full_frame(table, row, clip.crop)} for row in numbered]
+    return pa.Table.from_pylist(placed, schema=TABLES[table].schema)
+
+
+def _dense(table: str, rows: list[dict[str, Any]], frames: int) -> list[dict[str, Any]]:
+    if len(rows) != frames:
+        raise ValueError(f"{len(rows)} rows for {frames} frames in table {table}")
+    return [{**row, "frame": frame} for frame, row in enumerate(rows)]
+
+
+def _sparse(table: str, rows: list[dict[str, Any]], frames: int) -> list[dict[str, Any]]:
+    """Rows that name their frames: rising, inside the clip, the first frame among them (it marks the clip as done)."""
+    named = [row.get("frame") for row in rows]
+    if named[:1] != [0] or not all(isinstance(f, int) and f < frames for f in named) or named != sorted(set(named)):  # type: ignore[type-var]
+        raise ValueError(f"rows of table {table} must name rising frames of 0 to {frames - 1}, with 0 among them; got {named[:8]}")
+    return rows
 
 
 def failed(spec: WorkerSpec, task: Task, code: Code, reason: str) -> Result:
@@ -172,16 +247,3 @@ def _key(spec: WorkerSpec, extractor: Extractor, clip: Clip) -> dict[str, Any]:
 
 def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:500]
-
-
-class SerialEngine:
-    """In this process, one clip after the other. It cannot interrupt a clip, so the time limit is not enforced."""
-
-    name = "serial"
-
-    def run(self, worker: WorkerSpec, tasks: Iterable[Task], time_limit_s: float) -> Iterator[Result | None]:
-        """Results in the order of the tasks."""
-        process = Worker(worker)
-        process.load()
-        for task in tasks:
-            yield process.run(task)

@@ -27,7 +27,7 @@ def decode_rle(rle: bytes, height: int, width: int) -> Mask:
     from pycocotools import mask as coco
 
     decoded: npt.NDArray[np.uint8] = coco.decode({"size": [height, width], "counts": rle})
-    return decoded.astype(bool)
+    return decoded.view(np.bool_)  # 0 and 1 already: no copy
 
 
 def pack_array(array: npt.NDArray[Any]) -> tuple[bytes, list[int], str]:

@@ -1,8 +1,13 @@
-"""SQL over every table of the lake, by DuckDB on the lake's own parts."""
+"""SQL over every table of the lake, by DuckDB on the lake's own parts (Arrow reads them, so a bucket needs no extension of DuckDB)."""
 
 from __future__ import annotations
 
+import base64
+import csv
+import json
+import math
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json"}
+_ROWS_AT_ONCE = 10_000
 
 
 def query(lake: Lake, sql: str) -> pa.Table:
@@ -22,7 +28,7 @@ def query(lake: Lake, sql: str) -> pa.Table:
     import duckdb
 
     with duckdb.connect(":memory:") as connection:
-        _register(connection, lake)
+        _register(connection, lake, sql)
         try:
             connection.execute("set enable_external_access = false")
             result = connection.sql(sql)
@@ -52,24 +58,55 @@ def _write_parquet(rows: pa.Table, path: Path) -> None:
 
 
 def _write_csv(rows: pa.Table, path: Path) -> None:
-    rows.to_pandas().to_csv(path, index=False)
+    """Missing values are empty cells; lists are JSON; bytes are base64."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(rows.column_names)
+        for batch in rows.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                writer.writerow([_cell(row[name]) for name in rows.column_names])
 
 
 def _write_json(rows: pa.Table, path: Path) -> None:
-    rows.to_pandas().to_json(path, orient="records", indent=1)
+    """A list of objects; bytes are base64; NaN and infinity, which JSON has not, are null."""
+    with path.open("w", encoding="utf-8") as file:
+        separator = "[\n"
+        for batch in rows.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                file.write(separator + json.dumps(_plain(row), ensure_ascii=False, allow_nan=False))
+                separator = ",\n"
+        file.write("\n]\n" if rows.num_rows else "[]\n")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(_plain(value), ensure_ascii=False)
+    return _plain(value) if isinstance(value, bytes) else value
+
+
+def _plain(value: Any) -> Any:
+    """A value of Arrow as JSON knows it."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return float(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 _WRITERS = {".parquet": _write_parquet, ".csv": _write_csv, ".json": _write_json}
 
 
-def _register(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """One view per table; the table's own parts, so that nothing is loaded that the query does not touch."""
-    import pyarrow.dataset as ds
-
-    for name, spec in TABLES.items():
-        files = lake.files(name)
-        rows: Any = ds.dataset(files, schema=spec.schema, format="parquet") if files else spec.schema.empty_table()
-        connection.register(name, rows)
+def _register(connection: duckdb.DuckDBPyConnection, lake: Lake, sql: str) -> None:
+    """One view per table that the statement may mean (all, where it names none): Arrow opens only the parts that the query touches."""
+    lowered = sql.lower()
+    for name in [name for name in TABLES if name in lowered] or list(TABLES):
+        connection.register(name, lake.dataset(name))
 
 
 def _explain(error: Exception, sql: str) -> str:

@@ -85,7 +85,10 @@ def _checkpoint(lake: Lake, checkpoint_id: str) -> Node:
 
 def _training_rows(lake: Lake, checkpoint: dict[str, Any]) -> Node:
     mine = (pc.field("dataset") == checkpoint["dataset"]) & (pc.field("method") == checkpoint["method"])
-    table = lake.read("training_rows", where=mine, version=checkpoint["training_rows_version"])
+    try:
+        table = lake.read("training_rows", where=mine, version=checkpoint["training_rows_version"])
+    except UserError as error:  # parts of an old version that held removed rows are gone
+        return Node("training rows", {"version": checkpoint["training_rows_version"], "removed": str(error)})
     unchanged = digest_rows("training_rows", table) == checkpoint["training_rows_digest"]
     rows = table.to_pylist()
     facts = {

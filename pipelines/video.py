@@ -1,4 +1,7 @@
-"""Video files: what is in them, their frames, and writing them. Rotation metadata is always applied."""
+"""Video files and folders of images: what is in them, their frames, and writing them. Rotation metadata is always applied.
+
+Whoever wants frames of a clip calls `decode_frames` (all at once) or `iterate_clip` (in pieces, for long or large clips).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.clip import Clip, Frames
+from pipelines.clip_frames import Decoder, iterate_images, read_clip
 from pipelines.errors import ClipError
+from pipelines.image_sequence import image_frames, image_paths
+from pipelines.video_stream import decoded, list_packets, opened, upright
 
 # Containers may promise a frame or two that the codec never shows (edit lists, a cut last GOP): not worth a rejection.
 _TOLERATED_MISSING = 2
@@ -31,80 +37,79 @@ class VideoInfo:
     frames: int  # packets with data
     duration_s: float
     codec: str
-    container: str
+    container: str  # "frames" for a folder of images
 
 
-def _open(path: Path) -> Any:
-    """Open a container; every failure becomes a ClipError with its code."""
-    import av
-
-    try:
-        if path.stat().st_size == 0:
-            raise ClipError("empty_file", path.name, "the file has zero bytes", "copy or download it again")
-        return av.open(os.fspath(path))
-    except (PermissionError, FileNotFoundError) as error:
-        raise ClipError("unreadable", path.name, str(error), "check that the file is there and may be read") from None
-    except (av.error.FFmpegError, OSError) as error:
-        cause = f"no readable video container ({error.strerror or error})"
-        raise ClipError("not_a_video", path.name, cause, "re-encode it, or remove it from the folder") from None
-
-
-def _stream(container: Any, name: str) -> Any:
-    if not container.streams.video:
-        raise ClipError("not_a_video", name, "the container holds no video stream", "remove it from the folder")
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    return stream
-
-
-def _upright(frame: Any) -> Frames:
-    """[H, W, 3] RGB of one decoded frame, turned as its display matrix asks (PyAV: counter-clockwise degrees)."""
-    image = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def probe(path: Path) -> VideoInfo:
+def probe(path: Path, fps: Fraction | None = None) -> VideoInfo:
     """Read the container's index and its first frame; packets are counted, not decoded.
 
+    fps: the rate of a folder of numbered images, which holds none itself; files state their own and it is not looked at.
     Raises ClipError: empty_file, not_a_video, unreadable, no_frames, truncated.
     """
-    import av
-
-    with _open(path) as container:
-        stream = _stream(container, path.name)
-        try:
-            stamps = sorted(p.pts if p.pts is not None else -1 for p in container.demux(stream) if p.size)
-        except av.error.FFmpegError as error:
-            raise ClipError("truncated", path.name, f"reading stopped with: {error}", "copy or download it again") from None
+    if path.is_dir():
+        return _probe_folder(path, fps)
+    with opened(path) as (container, stream):
+        packets = list_packets(container, stream, path.name)
         promised, time_base = stream.frames, Fraction(stream.time_base)
         rate = stream.average_rate or stream.guessed_rate
         codec, name = stream.codec_context.name, container.format.name.split(",")[0]
-    if not stamps:
-        raise ClipError("no_frames", path.name, "the video stream holds no frame", "remove it from the folder")
-    if promised - len(stamps) > _TOLERATED_MISSING:
-        raise ClipError(
-            "truncated",
-            path.name,
-            f"the header says {promised} frames, the file holds {len(stamps)}",
-            "copy or download it again, or re-mux what is there with `ffmpeg -i in.mp4 -c copy out.mp4`",
-        )
+        hidden = _hidden(container, stream) if promised > len(packets) + _TOLERATED_MISSING else 0
+    _check_packets(path, len(packets), promised - hidden)
     if rate is None:
         raise ClipError("not_a_video", path.name, "the stream has no frame rate", "re-encode it with a frame rate")
-    first = _first_frame(path)
-    image = _upright(first)
-    frames = min(len(stamps), promised) if promised else len(stamps)  # GIF ends with an empty packet
+    first = next(decoded(path, path.name), None)
+    if first is None:
+        raise ClipError("no_frames", path.name, "no frame can be decoded", "re-encode it, or remove it from the folder")
+    image = upright(first)
+    frames = min(len(packets), promised) if promised else len(packets)  # GIF ends with an empty packet
     return VideoInfo(
         width=image.shape[1],
         height=image.shape[0],
         rotation_deg=-round(first.rotation) % 360,
         fps=Fraction(rate),
-        variable_frame_rate=_is_variable(stamps),
+        variable_frame_rate=_is_variable(sorted(-1 if packet.pts is None else packet.pts for packet in packets)),
         time_base=time_base,
         frames=frames,
         duration_s=float(frames / Fraction(rate)),
         codec=codec,
         container=name,
+    )
+
+
+def _hidden(container: Any, stream: Any) -> int:
+    """Packets that an edit list hides: a part of the file that is meant not to be shown."""
+    container.seek(0)
+    return sum(1 for packet in container.demux(stream) if packet.size and packet.is_discard)
+
+
+def _check_packets(path: Path, held: int, promised: int) -> None:
+    if not held:
+        raise ClipError("no_frames", path.name, "the video stream holds no frame", "remove it from the folder")
+    if promised - held > _TOLERATED_MISSING:
+        raise ClipError(
+            "truncated",
+            path.name,
+            f"the header says {promised} frames, the file holds {held}",
+            "copy or download it again, or re-mux what is there with `ffmpeg -i in.mp4 -c copy out.mp4`",
+        )
+
+
+def _probe_folder(folder: Path, fps: Fraction | None) -> VideoInfo:
+    if fps is None or fps <= 0:
+        raise ClipError("not_a_video", folder.name, "a folder of images states no frame rate", "say the frames per second of its source")
+    paths = image_paths(folder)
+    height, width, _ = next(image_frames(folder, [0])).shape
+    return VideoInfo(
+        width=width,
+        height=height,
+        rotation_deg=0,
+        fps=fps,
+        variable_frame_rate=False,
+        time_base=1 / fps,
+        frames=len(paths),
+        duration_s=float(len(paths) / fps),
+        codec=paths[0].suffix[1:].lower(),
+        container="frames",
     )
 
 
@@ -117,82 +122,51 @@ def _is_variable(stamps: Sequence[int]) -> bool:
     return bool((np.abs(steps - usual) > max(1.0, 0.05 * usual)).mean() > 0.01)
 
 
-def _first_frame(path: Path) -> Any:
-    for _, frame in _decode(path, path.name):
-        return frame
-    raise ClipError("no_frames", path.name, "no frame can be decoded", "re-encode it, or remove it from the folder")
-
-
-def _decode(path: Path, subject: str, seek_pts: int | None = None) -> Iterator[tuple[int, Any]]:
-    """(index, frame) in presentation order from the start, or from the key frame at or before `seek_pts`."""
-    import av
-
-    with _open(path) as container:
-        stream = _stream(container, path.name)
-        if seek_pts is not None:
-            container.seek(seek_pts, stream=stream, backward=True)
-        try:
-            yield from enumerate(container.decode(stream))
-        except av.error.FFmpegError as error:
-            raise ClipError("decode_error", subject, f"decoding stopped with: {error}", "re-encode the video") from None
-
-
 def iterate_frames(path: Path) -> Iterator[tuple[int, int | None, Frames]]:
-    """(index, pts, [H, W, 3] upright RGB) of every frame, in presentation order. Raises ClipError."""
-    for index, frame in _decode(path, path.name):
-        yield index, frame.pts, _upright(frame)
+    """(index, pts, [H, W, 3] upright RGB) of every frame, in presentation order; images have no pts. Raises ClipError."""
+    if path.is_dir():
+        for index, image in enumerate(image_frames(path)):
+            yield index, None, image
+        return
+    for index, frame in enumerate(decoded(path, path.name)):
+        yield index, frame.pts, upright(frame)
 
 
 def read_video(path: Path) -> Frames:
-    """All frames of a file, [T, H, W, 3]. Raises ClipError."""
+    """All frames of a file or of a folder of images, [T, H, W, 3]. Raises ClipError."""
     frames = [image for _, _, image in iterate_frames(path)]
     if not frames:
         raise ClipError("no_frames", path.name, "no frame can be decoded", "re-encode it, or remove it from the folder")
     return np.stack(frames)
 
 
-def _clip_frames(clip: Clip) -> Iterator[tuple[int, Any]]:
-    """(clip-relative index, frame) of the clip's frames; seeks by timestamp where the file has usable ones."""
-    if clip.start_pts is None or clip.end_pts is None or clip.start_frame == 0:
-        for index, frame in _decode(Path(clip.uri), clip.clip_id):
-            if index >= clip.end_frame:
-                return
-            if index >= clip.start_frame:
-                yield index - clip.start_frame, frame
-        return
-    position = 0
-    for _, frame in _decode(Path(clip.uri), clip.clip_id, seek_pts=clip.start_pts):
-        if frame.pts is None or frame.pts < clip.start_pts:
-            continue
-        if frame.pts >= clip.end_pts:
-            return
-        yield position, frame
-        position += 1
+def decode_frames(clip: Clip, frames: Sequence[int] | None = None, *, decoder: Decoder = "auto") -> Frames:
+    """[T, H, W, 3] upright RGB of the clip, or of the clip-relative indices `frames` (sorted or not, in their order), cropped to clip.crop.
 
-
-def decode_frames(clip: Clip, frames: Sequence[int] | None = None) -> Frames:
-    """[T, H, W, 3] upright RGB of the clip, or of the clip-relative indices `frames` (sorted or not, in their order).
-
-    Raises ClipError: decode_error when the file yields fewer frames than the clip has, and the codes of opening a file.
+    Memory is T * H * W * 3 bytes and one frame (10 s of 3840x2160 at 30 fps: 7.5 GB); `iterate_clip` has a bound.
+    decoder: "auto" takes the faster one and the other where it fails; "pyav" and "decord" take one.
+    Raises ClipError: decode_error when the file yields fewer frames than the clip has, bad_annotation for a crop outside the
+    frame, and the codes of opening a file.
     """
-    wanted = None if frames is None else set(frames)
-    last = clip.num_frames - 1 if wanted is None else max(wanted)
-    found: dict[int, Frames] = {}
-    for position, frame in _clip_frames(clip):
-        if wanted is None or position in wanted:
-            found[position] = _upright(frame)
-        if position >= last:
-            break
-    order = range(clip.num_frames) if frames is None else frames
-    missing = [index for index in order if index not in found]
-    if missing:
-        raise ClipError(
-            "decode_error",
-            clip.clip_id,
-            f"{len(missing)} of {len(order)} frames cannot be decoded (first: {missing[0]})",
-            "re-encode the video, or remove it from the folder",
-        )
-    return np.stack([found[index] for index in order])
+    return read_clip(clip, range(clip.num_frames) if frames is None else frames, decoder)
+
+
+def iterate_clip(clip: Clip, chunk: int) -> Iterator[Frames]:
+    """The clip's frames as [t, H, W, 3], t = chunk (fewer in the last one), in order and cropped; each is decoded once.
+
+    Memory is that of two chunks and the decoder's own frames, whatever the clip's length. Raises ClipError as decode_frames;
+    ValueError for a chunk below 1.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk} must be 1 or more")
+    held: list[Frames] = []
+    for image in iterate_images(clip):
+        held.append(image)
+        if len(held) == chunk:
+            yield np.stack(held)
+            held = []
+    if held:
+        yield np.stack(held)
 
 
 def encode_video(path: Path, frames: Frames, fps: Fraction, *, comment: str = "") -> None:

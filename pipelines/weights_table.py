@@ -88,9 +88,37 @@ _ALL = [
     # extractors
     _hub("person_box", "yzd-v/DWPose", "yolox_l.onnx"),
     _hub("dwpose", "yzd-v/DWPose", "dw-ll_ucoco_384.onnx"),
+    _url(
+        "person_box_small",
+        "https://raw.githubusercontent.com/Kazuhito00/YOLOX-ONNX-TFLite-Sample/main/model/yolox_nano.onnx",
+        "yolox_nano.onnx",
+        "Apache-2.0 (repository)",
+        note="YOLOX-nano, input 416, for CPUs",
+    ),
+    _url(
+        "rtmpose",
+        "https://download.openmmlab.com/mmpose/v1/projects/rtmw/onnx_sdk/rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.zip",
+        "rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.onnx",
+        "Apache-2.0 (mmpose)",
+        note="unpack the zip and save its end2end.onnx under the name above",
+    ),
     _hub("densepose", "LayerNorm/DensePose-TorchScript-with-hf-space", "densepose_r50_fpn_dl.torchscript"),
     _hub("person_mask", "facebook/sam2.1-hiera-large", "model.safetensors", "Apache-2.0"),
     _url("face_detector", _ANTELOPE, "scrfd_10g_bnkps.onnx", _INSIGHTFACE, non_commercial=True, note=_PACK),
+    _url(
+        "face_detector_retinaface",
+        "https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",
+        "detection_Resnet50_Final.pth",
+        "MIT (facexlib)",
+        note="RetinaFace with ResNet-50; a pickle: opened with weights_only=True",
+    ),
+    _url(
+        "face_detector_small",
+        "https://raw.githubusercontent.com/foamliu/MobileFaceNet/master/retinaface/weights/mobilenet0.25_Final.pth",
+        "retinaface_mobilenet0.25.pth",
+        "Apache-2.0 (repository)",
+        note="RetinaFace with MobileNet 0.25, for CPUs; a pickle: opened with weights_only=True",
+    ),
     _url("face_recogniser", _ANTELOPE, "glintr100.onnx", _INSIGHTFACE, non_commercial=True, note=_PACK),
     _url(
         "face_recogniser_small",
@@ -100,6 +128,21 @@ _ALL = [
         note="trained on a research-only set of faces; 128-d, another scale than ArcFace R100",
     ),
     _hub("caption", "Salesforce/blip-image-captioning-base", "model.safetensors", "BSD-3-Clause"),
+    _url(
+        "action",
+        "https://download.openmmlab.com/mmaction/recognition/c3d/c3d_sports1m_16x1x1_45e_ucf101_rgb/"
+        "c3d_sports1m_16x1x1_45e_ucf101_rgb_20201021-26655025.pth",
+        "c3d_sports1m_16x1x1_45e_ucf101_rgb_20201021-26655025.pth",
+        "Apache-2.0 (mmaction2)",
+        note="C3D, Sports-1M then UCF101; a pickle: opened with weights_only=True",
+    ),
+    _url(
+        "flow",
+        "https://download.pytorch.org/models/raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+        "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+        "BSD-3-Clause (torchvision)",
+        note="sha256 starts with ff5fadd5; a pickle: opened with weights_only=True",
+    ),
     _hub("clip_large", "openai/clip-vit-large-patch14", "model.safetensors", "MIT"),
     _hub("clip_base", "openai/clip-vit-base-patch32", "model.safetensors", "MIT"),
     # metrics (docs/protocols.md)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that finds no weights must not wait for a network
+
 
 def _folder(variable: str) -> Path:
     value = os.environ.get(variable)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.clip import Frames
-from pipelines.errors import UserError
+from pipelines.onnx_session import open_session
 from pipelines.weights import weights_at_hand
 
 Floats = npt.NDArray[np.float32]
@@ -68,24 +68,9 @@ def recogniser_at_hand() -> Recogniser | None:
 class FaceEmbedder:
     """An ONNX recogniser [N, 3, 112, 112] -> [N, D]; `provider` says what ONNX Runtime runs it on."""
 
-    def __init__(self, path: Path, recogniser: Recogniser, device: str = "cpu") -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # results do not depend on the machine's number of cores
-        options.log_severity_level = 3
-        wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
-        if wanted in onnxruntime.get_available_providers():
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
-            self.provider: str = self._session.get_providers()[0]
-        else:
-            self.provider = "none"
-        if self.provider != wanted:
-            raise UserError(
-                f"ONNX Runtime cannot run {path.name} on {device}: asked for {wanted}, got {self.provider}; "
-                "install the GPU build (pip install onnxruntime-gpu), or choose the device cpu"
-            )
-        self._input = self._session.get_inputs()[0]
+    def __init__(self, path: Path, recogniser: Recogniser, device: str = "cpu", threads: int = 1) -> None:
+        self._session = open_session(path, device, threads)
+        self.provider: str = self._session.provider
         self._mean = np.array(recogniser.mean, np.float32) * 255
         self._std = np.array(recogniser.std, np.float32) * 255
 
@@ -93,16 +78,8 @@ class FaceEmbedder:
         """Raw embeddings [N, D] of N faces: `warps` [2, 3] take each image [H, W, 3] RGB onto the 112x112 crop."""
         crops = np.stack([align(image, warp) for image, warp in zip(images, warps, strict=True)])
         batch = ((crops.astype(np.float32) - self._mean) / self._std).transpose(0, 3, 1, 2)
-        size = self._input.shape[0]
-        size = size if isinstance(size, int) else len(batch)  # a named dimension takes any number of faces
-        parts = [self._run(batch[start : start + size], size) for start in range(0, len(batch), size)]
-        return np.concatenate(parts)
-
-    def _run(self, batch: Floats, size: int) -> Floats:
-        padded = np.zeros((size, *batch.shape[1:]), np.float32)
-        padded[: len(batch)] = batch
-        (embeddings,) = self._session.run(None, {self._input.name: padded})
-        return np.asarray(embeddings, np.float32).reshape(size, -1)[: len(batch)]
+        (embeddings,) = self._session.run(batch)
+        return embeddings.reshape(len(batch), -1)
 
 
 def align(image: Frames, warp: Floats) -> Frames:

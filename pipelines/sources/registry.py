@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.sources.folder import dataset_name, scan_folder
+
+if TYPE_CHECKING:
+    from pipelines.screen_rule import ScreeningRule
 
 Kind = Literal["folder", "performers", "tiktok", "ted_talks", "ubc_fashion", "ucf101", "url_list"]
 Progress = Callable[[int, int], None]
@@ -48,6 +50,19 @@ class Dataset:
         if self.kind == "folder" and not self.folder:
             raise UserError(f"data set {self.name}: a folder source needs its folder")
 
+    @property
+    def rule(self) -> ScreeningRule:
+        """The screening rule that judges its clips; only where `screening` names it does it also decide."""
+        from pipelines.screen_rule import rule_for, rule_named
+
+        return rule_named(self.screening) if self.screening else rule_for(self.name)
+
+
+def _rule_of(kind: str) -> str:
+    from pipelines.screen_rule import rule_for
+
+    return rule_for(kind).name
+
 
 def folder_dataset(folder: Path, extractors: tuple[str, ...] = ("mediapipe",), training_clips: tuple[str, ...] = ()) -> Dataset:
     """A user's own folder: its first extractor drives, and scoring resizes real footage to the size that the demo's networks make."""
@@ -65,15 +80,24 @@ def folder_dataset(folder: Path, extractors: tuple[str, ...] = ("mediapipe",), t
 def source_dataset(kind: str, options: Mapping[str, Any], extractors: tuple[str, ...] = (), name: str | None = None) -> Dataset:
     """A data set of one of the sources; real footage is scored at the size that the demo's networks make. Raises UserError."""
     chosen = extractors or ("mediapipe",)
+    if kind not in get_args(Kind):
+        raise UserError(f"no source {kind!r}; there are: {', '.join(get_args(Kind))}")
     return Dataset(
         name=name or kind,
         kind=kind,  # type: ignore[arg-type]  # checked by the data set
         extractors=chosen,
         training_extractor=chosen[0],
-        screening="default",
+        screening=_rule_of(kind),
         protocol="standin_128_square",
-        options=dict(options),
+        options=_absolute(kind, options),
     )
+
+
+def _absolute(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that name files, from wherever the data set is materialized later."""
+    names = getattr(importlib.import_module(f"pipelines.sources.{kind}"), "PATHS", ())
+    local = {name for name in names if isinstance(options.get(name), str) and "://" not in options[name]}
+    return {name: str(Path(value).expanduser().resolve()) if name in local else value for name, value in options.items()}
 
 
 def with_free_name(lake: Lake, dataset: Dataset) -> Dataset:
@@ -83,34 +107,30 @@ def with_free_name(lake: Lake, dataset: Dataset) -> Dataset:
     return replace(dataset, name=f"{dataset.name}_{hashlib.sha256(str(dataset.folder).encode()).hexdigest()[:6]}")
 
 
-def _path(lake: Lake, name: str) -> Path:
-    return lake.root / "datasets" / f"{name}.json"
+def _uri(name: str) -> str:
+    return f"datasets/{name}.json"
 
 
 def register(lake: Lake, dataset: Dataset) -> Dataset:
     """Write (or replace) a data set's file."""
-    path = _path(lake, dataset.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(asdict(dataset), indent=1, sort_keys=True))
-    os.replace(partial, path)
+    lake.write_text(_uri(dataset.name), json.dumps(asdict(dataset), indent=1, sort_keys=True))
     return dataset
 
 
 def registered(lake: Lake) -> list[str]:
     """Names of the data sets of this lake."""
-    return sorted(path.stem for path in (lake.root / "datasets").glob("*.json"))
+    return sorted(Path(name).stem for name in lake.list_files("datasets") if name.endswith(".json"))
 
 
 def load(lake: Lake, name: str) -> Dataset:
     """One data set by name; UserError lists what there is."""
-    path = _path(lake, name)
-    if not path.is_file():
+    try:
+        raw = json.loads(lake.read_text(_uri(name)))
+    except FileNotFoundError:
         known = ", ".join(registered(lake)) or "none yet"
         raise UserError(
-            f"no data set {name!r} in {lake.root} (there are: {known}); make it with `rotoscope run --folder DIR` or `rotoscope demo`"
-        )
-    raw = json.loads(path.read_text())
+            f"no data set {name!r} in {lake.address} (there are: {known}); make it with `rotoscope run --folder DIR` or `rotoscope demo`"
+        ) from None
     for name_of_tuple in ("extractors", "training_clips"):
         raw[name_of_tuple] = tuple(raw[name_of_tuple])
     return Dataset(**raw)

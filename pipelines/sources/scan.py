@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ClipError
+from pipelines.guarded import guarded_probe
 from pipelines.lake import Lake
-from pipelines.video import VideoInfo, probe
+from pipelines.sources.frame_folder import folder_digest
+from pipelines.video import VideoInfo
 
 _CHUNK = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in chunks."""
+    """Hex digest of a file, read in chunks; of a folder of frames, the digest over their names and digests in natural order."""
+    if path.is_dir():
+        return folder_digest(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -24,11 +28,16 @@ def sha256_of(path: Path) -> str:
 
 
 def scan_file(lake: Lake, path: Path, *, dataset: str, video_id: str, **known: Any) -> dict[str, Any]:
-    """Row of one file; `known` are columns that the source states (split, subject, licence, ...). Never raises for bad media."""
+    """Row of one file, looked into by a process that can be killed; `known` are columns that the source states (split, licence, ...).
+
+    Never raises for bad media.
+    """
     row: dict[str, Any] = {"dataset": dataset, "video_id": video_id, "uri": lake.uri(path), **known}
     try:
+        if path.exists() and not path.is_file():
+            raise ClipError("unreadable", video_id, "neither a file nor a folder of frames", "remove it from the folder")
         row |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        return {**row, **_columns(probe(path)), "status": "ok"}
+        return {**row, **_columns(guarded_probe(path)), "status": "ok"}
     except ClipError as error:
         return {**row, "status": "failed", "code": error.code, "reason": error.reason}
     except OSError as error:

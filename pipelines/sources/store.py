@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from pipelines.forget import mark_removed, removed
 from pipelines.lake import Lake
 from pipelines.progress import Progress
 from pipelines.sources.registry import Dataset, scan
@@ -17,7 +18,7 @@ from pipelines.tables import one_of
 def scan_into(lake: Lake, dataset: Dataset, lineage: Mapping[str, Any] | None = None) -> None:
     """Scan the source into `videos`. Raises UserError for a source that holds nothing."""
     with closing(_Counter(dataset.name)) as counter:
-        rows = scan(lake, dataset, counter)
+        rows = mark_removed(removed(lake), scan(lake, dataset, counter))
     lake.write("videos", rows, lineage)
     gone = (pc.field("dataset") == dataset.name) & ~one_of("video_id", [row["video_id"] for row in rows])
     lake.delete("videos", gone, lineage)

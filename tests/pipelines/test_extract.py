@@ -110,11 +110,11 @@ def test_another_version_or_other_weights_are_missing_and_kept_apart(colour_clip
 def test_a_clip_is_decoded_once_for_all_extractors_that_miss_it(
     colour_clips: list[Clip], lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipelines.extract_worker as worker
+    import pipelines.clip_reader as reader
 
     run([Colour()], colour_clips[:2], lake)
-    decoded, decode = [], worker.decode_frames
-    monkeypatch.setattr(worker, "decode_frames", lambda clip: (decoded.append(clip.clip_id), decode(clip))[1])
+    decoded, decode = [], reader.decode_frames
+    monkeypatch.setattr(reader, "decode_frames", lambda clip: (decoded.append(clip.clip_id), decode(clip))[1])
     first, second = Colour(), Colour(name="other")
     run([first, second], colour_clips, lake)
     assert sorted(decoded) == [clip.clip_id for clip in colour_clips]
@@ -212,7 +212,7 @@ def test_ctrl_c_keeps_what_is_finished(colour_clips: list[Clip], lake: Lake) -> 
     assert lake.read("poses").num_rows == 2 * FRAMES
 
 
-def test_commits_are_made_every_64_clips_or_20_seconds(monkeypatch: pytest.MonkeyPatch, lake: Lake, colour_clips: list[Clip]) -> None:
+def test_commits_are_made_every_32_clips_or_20_seconds(monkeypatch: pytest.MonkeyPatch, lake: Lake, colour_clips: list[Clip]) -> None:
     now = [0.0]
     flushed = []
     monkeypatch.setattr("pipelines.extract.time.monotonic", lambda: now[0])
@@ -225,7 +225,7 @@ def test_commits_are_made_every_64_clips_or_20_seconds(monkeypatch: pytest.Monke
     commits.flush_if_due()
     assert flushed == [20.0]
     now[0], commits._last = 21.0, 20.0
-    for _ in range(64):
+    for _ in range(32):
         commits.flush_if_due()
         commits.add(Result(task=Task(clip=colour_clips[0], extractors=("colour",)), rows={}, failures={}))
     assert flushed == [20.0]

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from deltalake import write_deltalake
 
 from pipelines.errors import UserError
 from pipelines.lake import Lake, digest_rows
@@ -101,7 +102,7 @@ def test_lineage_travels_with_the_commit(lake: Lake) -> None:
 
 
 def test_unknown_table_column_and_double_key_are_users_errors(lake: Lake) -> None:
-    with pytest.raises(UserError, match="there are: benchmark"):
+    with pytest.raises(UserError, match="there are: actions, benchmark"):
         lake.read("nonsense")
     with pytest.raises(UserError, match="no column colour"):
         lake.write("training_log", [{**_log(0, 1.0), "colour": 1}])
@@ -125,6 +126,51 @@ def test_paths_inside_the_lake_are_stored_relative(lake: Lake, tmp_path: Path) -
     assert lake.uri(inside) == "videos/a.mp4"
     assert lake.path(lake.uri(inside)) == inside
     assert lake.path(lake.uri(outside)) == outside
+
+
+def test_an_older_lake_gets_new_columns_and_tables(tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    new = {"terms_url", "terms_accepted", "crop"}
+    old = pa.schema([field for field in TABLES["videos"].schema if field.name not in new])
+    row = {"dataset": "d", "video_id": "a", "status": "ok"}
+    write_deltalake(root / "delta" / "videos", pa.Table.from_pylist([row], schema=old))
+    lake = Lake(root).create()
+    assert lake.rows("videos")[0]["terms_url"] is None
+    lake.write("videos", [{"dataset": "d", "video_id": "b", "terms_url": "https://example.org", "crop": [0, 0, 4, 4]}])
+    assert lake.read("videos")["terms_url"].to_pylist() == [None, "https://example.org"]
+    assert lake.read("videos", version=0)["video_id"].to_pylist() == ["a"]
+    lake.write("videos", [{**row, "terms_url": "new"}])
+    assert lake.read("videos")["terms_url"].to_pylist() == ["new", "https://example.org"]
+    assert lake.read("removals").num_rows == 0
+    assert lake.version("videos") == Lake(root).create().version("videos")
+
+
+def test_an_upsert_opens_only_parts_that_may_hold_its_keys(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.write("poses", [_pose(f"a{i:03}", 0) for i in range(40)])
+    lake.write("poses", [_pose(f"b{i:03}", 0) for i in range(40)])
+    before = set(lake.files("poses"))
+    opened: list[int] = []
+    scan = Lake._scan
+    monkeypatch.setattr(Lake, "_scan", lambda self, spec, parts, *rest: opened.append(len(parts)) or scan(self, spec, parts, *rest))
+    lake.write("poses", [_pose("c", 0)])
+    assert opened == []
+    lake.write("poses", [_pose("b0055", 0)])  # between two ids of the second part: looked for there, not found, nothing rewritten
+    assert opened == [1]
+    assert before < set(lake.files("poses"))
+    lake.write("poses", [_pose("b005", 0, 7.0)])
+    assert len(before & set(lake.files("poses"))) == 1
+    assert lake.rows("poses", pc.field("clip_id") == "b005")[0]["keypoints"][0] == 7.0
+    assert lake.read("poses").num_rows == 82
+
+
+def test_a_filter_opens_only_parts_whose_bounds_allow_it(lake: Lake) -> None:
+    for name in "abc":
+        lake.write("poses", [_pose(f"{name}{i}", 0) for i in range(3)])
+    data = lake.dataset("poses")
+    assert len(list(data.get_fragments())) == 3
+    assert len(list(data.get_fragments(pc.field("clip_id") == "b1"))) == 1
+    assert len(list(data.get_fragments(pc.field("clip_id").isin(["a1", "b1"]) & (pc.field("frame") == 0)))) == 2
+    assert len(list(data.get_fragments(pc.field("frame") == 5))) == 0
 
 
 def _write_steps(root: Path, first: int) -> None:

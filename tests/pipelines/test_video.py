@@ -164,3 +164,49 @@ def test_real_rotated_and_badly_stamped_footage(media: Path) -> None:
         "truncated_no_moov.mp4": "not_a_video",
         "zero_byte.mp4": "empty_file",
     }
+
+
+def _written(path: Path, frames: Frames, container: str | None, codec: str) -> None:
+    """A healthy video in another container, a key frame every eight."""
+    with av.open(str(path), "w", format=container) as out:
+        stream = out.add_stream(codec, rate=24, options={"g": "8"})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        for image in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        out.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("ending", "container", "codec"),
+    [
+        ("mkv", "matroska", "libx264"),
+        ("mov", None, "libx264"),
+        ("avi", None, "mpeg4"),
+        ("flv", "flv", "flv1"),
+        ("wmv", "asf", "wmv2"),
+        ("ts", "mpegts", "libx264"),
+        ("mpg", "mpeg", "mpeg1video"),
+    ],
+)
+def test_ranges_are_exact_in_every_container(tmp_path: Path, ending: str, container: str | None, codec: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    _written(path, scene(40, 8), container, codec)
+    whole = read_video(path)
+    assert len(whole) == 40
+    for start in (10, 20, 30):
+        assert np.array_equal(decode_frames(clip_of(path, start, start + 10, pts=True)), whole[start : start + 10]), start
+
+
+def test_a_title_in_another_alphabet_is_no_fault(tmp_path: Path) -> None:
+    encode_video(tmp_path / "a.mp4", scene(8, 9), Fraction(24), comment="AAAA in Paris")
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.count(b"AAAA") == 1
+    (tmp_path / "b.mp4").write_bytes(data.replace(b"AAAA", b"Caf\xe9"))
+    assert probe(tmp_path / "b.mp4").frames == 8
+
+
+def test_an_unknown_codec_is_a_code(tmp_path: Path) -> None:
+    encode_video(tmp_path / "a.mp4", scene(8, 9), Fraction(24))
+    data = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "b.mp4").write_bytes(data.replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+    assert _code(tmp_path / "b.mp4") == "not_a_video"

@@ -1,0 +1,70 @@
+"""C5: the Frechet distance of two sets of features, against clean-fid's function and torchmetrics', from the same rows.
+
+python -m benchmarks.c5_frechet [--rows 200 500 2000 5000] [--dimensions 2048] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.side_by_side import alternate, report
+from eval.frechet import frechet_distance_of_rows
+
+Rows = npt.NDArray[np.float64]
+
+
+def features(rows: int, dimensions: int, seed: int) -> Rows:
+    """Correlated, not centred, with a spectrum that falls as that of network features does."""
+    rng = np.random.default_rng(seed)
+    scale = np.arange(1, dimensions + 1) ** -0.5
+    mixed = rng.normal(size=(rows, dimensions)) * scale
+    return np.abs(mixed @ np.linalg.qr(np.random.default_rng(9).normal(size=(dimensions, dimensions)))[0]) + 0.1 * seed
+
+
+def by_clean_fid(a: Rows, b: Rows) -> float:
+    """Means, covariances and clean-fid's own distance (SciPy's matrix root)."""
+    from cleanfid.fid import frechet_distance
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(frechet_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False)))
+
+
+def by_torchmetrics(a: Rows, b: Rows) -> float:
+    """Its function of means and covariances (eigenvalues of the product), in float64."""
+    import torch
+    from torchmetrics.image.fid import _compute_fid
+
+    parts = [torch.from_numpy(part) for x in (a, b) for part in (x.mean(0), np.cov(x, rowvar=False))]
+    return float(_compute_fid(*parts))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=[200, 500, 2000, 5000])
+    parser.add_argument("--dimensions", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    for rows in options.rows:
+        a, b = features(rows, options.dimensions, 0), features(rows, options.dimensions, 1)
+        ours, peer = frechet_distance_of_rows(a, b), by_clean_fid(a, b)
+        off = abs(ours - peer) / peer
+        assert off < (1e-6 if rows > options.dimensions else 1e-3), (ours, peer)  # a rank-deficient root is only so good
+        seconds = alternate(
+            {"ours": lambda a=a, b=b: frechet_distance_of_rows(a, b), "clean_fid": lambda a=a, b=b: by_clean_fid(a, b),
+             "torchmetrics": lambda a=a, b=b: by_torchmetrics(a, b)}, options.rounds,
+        )  # fmt: skip
+        gate = 10.0 if rows > options.dimensions else 100.0
+        ratios = {
+            "clean_fid": (seconds["clean_fid"] / seconds["ours"], gate),
+            "torchmetrics": (seconds["torchmetrics"] / seconds["ours"], None),
+        }
+        report(f"C5 N={rows} D={options.dimensions}", seconds, ratios, f"relative difference {off:.1e}")
+
+
+if __name__ == "__main__":
+    main()

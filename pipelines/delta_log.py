@@ -1,0 +1,125 @@
+"""The log of one table: making it, adding columns, and one atomic commit."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.errors import UserError
+from pipelines.parts import Part, write_part
+from pipelines.storage import Storage
+from pipelines.tables import TableSpec
+
+APPLICATION = "rotoscope"  # two commits of the same application transaction conflict, so writers never interleave
+RETRIES = 20
+_COMMIT_ID = "rotoscope_commit"
+_RETENTION = {"delta.deletedFileRetentionDuration": "interval 90 days", "delta.logRetentionDuration": "interval 90 days"}
+
+
+@contextmanager
+def explained_delta(storage: Storage) -> Iterator[None]:
+    """An object store that fails after all retries is the user's to look at; its message is kept."""
+    from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+    try:
+        yield
+    except (CommitFailedError, TableNotFoundError):
+        raise
+    except (DeltaError, OSError) as error:
+        if not storage.remote:
+            raise
+        raise UserError(storage.refused(error)) from error
+
+
+def create_table(storage: Storage, spec: TableSpec) -> None:
+    """Make a missing table, or add the columns that an older one lacks (null in old rows)."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+    for _ in range(RETRIES):
+        try:
+            with explained_delta(storage):
+                table = DeltaTable(storage.url(folder_of(spec.name)), storage_options=storage.delta_options)
+                missing = _missing_columns(spec, table)
+                if missing:
+                    table.alter.add_columns(missing)
+            return
+        except TableNotFoundError:
+            url, options = storage.url(folder_of(spec.name)), storage.delta_options
+            with explained_delta(storage):
+                DeltaTable.create(url, schema=spec.schema, mode="ignore", configuration=_RETENTION, storage_options=options)
+            return
+        except CommitFailedError:  # another process adds them at this moment; look again
+            time.sleep(0.05)
+    raise UserError(f"table {spec.name} is being changed by too many others at once; run the command again")
+
+
+def _missing_columns(spec: TableSpec, table: Any) -> list[Any]:
+    """Fields of the spec that an older lake's table has not."""
+    from deltalake import Schema
+
+    held = {field.name for field in table.schema().fields}
+    return [field for field in Schema.from_arrow(spec.schema).fields if field.name not in held]
+
+
+def try_commit(
+    storage: Storage,
+    handle: Any,
+    spec: TableSpec,
+    rows: pa.Table,
+    removed: Iterable[Part],
+    lineage: Mapping[str, Any],
+    *,
+    data_change: bool = True,
+) -> bool:
+    """One atomic commit against the version that `handle` has read; False when another writer was faster."""
+    from deltalake.exceptions import CommitFailedError
+    from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction, Transaction
+
+    now_ms, commit_id = int(time.time() * 1000), uuid.uuid4().hex
+    actions: list[Any] = [RemoveAction(part.path, data_change, now_ms) for part in removed]
+    name = None
+    if rows.num_rows:
+        name, size, statistics = write_part(storage, spec, folder_of(spec.name), rows)
+        actions.append(AddAction(name, size, {}, now_ms, data_change, statistics))
+    version = handle.version() + 1
+    properties = CommitProperties(
+        custom_metadata={APPLICATION: json.dumps(dict(lineage), default=str), _COMMIT_ID: commit_id},
+        max_commit_retries=0,
+        app_transactions=[Transaction(APPLICATION, version)],
+    )
+    # The log is what time travel to a version that a benchmark names needs; it is small and never cleaned up.
+    after = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+    try:
+        with explained_delta(storage):
+            handle.create_write_transaction(
+                actions, "append", handle.schema(), commit_properties=properties, post_commithook_properties=after
+            )
+    except (CommitFailedError, UserError) as error:
+        if _committed(storage, spec, version, commit_id):  # it arrived, only its answer was lost
+            return True
+        if isinstance(error, UserError):  # the part stays: nobody can say that the commit will not arrive
+            raise
+        if name is not None:
+            storage.remove(f"{folder_of(spec.name)}/{name}")
+        return False
+    return True
+
+
+def _committed(storage: Storage, spec: TableSpec, version: int, commit_id: str) -> bool:
+    """Whether the log's entry of this version is ours: a store that repeats a put may refuse the repetition of one that succeeded."""
+    try:
+        return commit_id.encode() in storage.read(f"{folder_of(spec.name)}/_delta_log/{version:020}.json")
+    except FileNotFoundError:
+        return False
+
+
+def folder_of(table: str) -> str:
+    """A table's folder, relative to the root."""
+    return f"delta/{table}"

@@ -1,0 +1,99 @@
+"""Person masks: SAM 2.1 (Ravi et al. 2024), one frame at a time, prompted by the subject's box; soft = sigmoid of the logits.
+
+The image predictor, not the video one: frames can be batched, memory does not grow with the clip, and a lost frame is not carried on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipelines.clip import Clip, Frames
+from pipelines.extractors.person_box import PersonBox, digest_of_lines
+from pipelines.extractors.person_crops import Boxes, subject_finder
+from pipelines.extractors.pretrained_folder import folder_digest, folder_of, half_on_cuda, load_strictly
+from pipelines.masks import encode_rle, pack_array
+
+Rows = dict[str, list[dict[str, Any]]]
+
+_FILES = ("config.json", "preprocessor_config.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BodyMask:
+    """Mask of the subject in every frame; frames without the subject have an empty one. ClipError no_person where all have none."""
+
+    name: str = "body_mask"
+    role: str = "person_mask"
+    person: PersonBox = field(default_factory=PersonBox)
+    batch_frames: int = 4
+    version = 1
+    tables = ("body_masks",)
+
+    def weights_digest(self) -> str:
+        """sha256 over the network, its settings and the person detector."""
+        return digest_of_lines(folder_digest(self.role, *_FILES), self.person.weights_digest())
+
+    def load(self, device: str) -> Callable[[Clip, Frames], Rows]:
+        """From a clip and its frames to rows."""
+        from transformers import Sam2Model
+        from transformers.models.sam2.image_processing_sam2 import Sam2ImageProcessor
+        from transformers.models.sam2.processing_sam2 import Sam2Processor
+
+        folder = folder_of(self.role, *_FILES)
+        model = load_strictly(Sam2Model, folder, device)
+        processor = Sam2Processor(Sam2ImageProcessor.from_pretrained(str(folder), local_files_only=True))
+        boxes_of = subject_finder(self.person, device)
+
+        def extract(clip: Clip, frames: Frames) -> Rows:
+            boxes = boxes_of(clip, frames, self.batch_frames)
+            rows: list[dict[str, Any]] = []
+            for start in range(0, len(frames), self.batch_frames):
+                stop = start + self.batch_frames
+                rows += _rows_of(model, processor, frames[start:stop], boxes[start:stop], device)
+            return {"body_masks": rows}
+
+        return extract
+
+
+def _rows_of(model: Any, processor: Any, frames: Frames, boxes: Boxes, device: str) -> list[dict[str, Any]]:
+    seen = [i for i, box in enumerate(boxes) if box is not None]
+    logits = _logits(model, processor, frames[seen], [boxes[i] for i in seen], device) if seen else None
+    rows = []
+    for i in range(len(frames)):
+        soft = np.zeros(frames.shape[1:3], np.uint8)
+        if logits is not None and i in seen:
+            soft = soft_mask(logits[seen.index(i)], frames.shape[1:3])
+        rows.append(mask_row(soft))
+    return rows
+
+
+def _logits(model: Any, processor: Any, frames: Frames, boxes: Boxes, device: str) -> Any:
+    """[N, h, w] at the decoder's own size."""
+    import torch
+
+    prompts = [[box.tolist()] for box in boxes if box is not None]
+    inputs = processor(images=list(frames), input_boxes=prompts, return_tensors="pt").to(device)
+    with torch.inference_mode(), half_on_cuda(device):
+        masks = model(pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"], multimask_output=False).pred_masks
+    return masks[:, 0, 0].float()
+
+
+def soft_mask(logits: Any, size: tuple[int, ...]) -> Frames:
+    """Logits [h, w] -> sigmoid of them, bilinearly enlarged to size (H, W), uint8 0..255."""
+    import torch
+
+    large = torch.nn.functional.interpolate(logits[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
+    soft: Frames = (large.sigmoid() * 255).round().to(torch.uint8).cpu().numpy()
+    return soft
+
+
+def mask_row(soft: Frames) -> dict[str, Any]:
+    """A row of body_masks from a soft mask [H, W], uint8 0..255; the hard one is its upper half."""
+    hard = soft >= 128
+    packed, shape, dtype = pack_array(soft)
+    return {"rle": encode_rle(hard), "height": soft.shape[0], "width": soft.shape[1], "area_px": int(hard.sum()),
+            "soft": packed, "soft_shape": shape, "soft_dtype": dtype}  # fmt: skip

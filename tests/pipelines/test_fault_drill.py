@@ -1,0 +1,25 @@
+"""The drill at small size, and that its faults are what they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.fault_drill.__main__ import drill, scan
+from benchmarks.fault_drill.corpus import BEHAVIOURS, FAULTS, FILE_FAULTS, write_corpus
+
+
+def test_there_are_thirty_ways_and_each_comes_before_any_comes_twice(tmp_path: Path) -> None:
+    assert len(set(FAULTS)) == len(FAULTS) == len(FILE_FAULTS) + len(BEHAVIOURS) >= 30
+    faults = write_corpus(tmp_path, 12, 3)
+    assert sorted(filter(None, faults.values())) == sorted(FAULTS[:4])
+    rows = scan(tmp_path, lambda text: None)
+    assert {row["video_id"] for row in rows} == set(faults)
+    codes = {faults[row["video_id"]]: row["code"] for row in rows}
+    assert (codes[""], codes["zero_bytes"], codes["text"]) == (None, "empty_file", "not_a_video")
+
+
+@pytest.mark.slow
+def test_thirty_videos_under_fire_equal_thirty_in_peace(tmp_path: Path) -> None:
+    assert drill(tmp_path, 30, 2, print).endswith("PASS")
