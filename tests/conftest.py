@@ -27,3 +27,13 @@ def media() -> Path:
 def weights_dir() -> Path:
     """Small real networks (not part of the project)."""
     return _folder("ROTOSCOPE_TEST_WEIGHTS")
+
+
+@pytest.fixture
+def own_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The test's own folder as the only place of weights; networks that it makes have the same random weights each time."""
+    import torch
+
+    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
+    torch.manual_seed(0)
+    return tmp_path

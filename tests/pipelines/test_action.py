@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.clip import Clip, Frames
 from pipelines.errors import MissingWeightsError, UserError
 from pipelines.extractors.action import Action, c3d, load_c3d, window, window_starts
 from pipelines.masks import unpack_array
 from pipelines.weights_table import WEIGHTS
+from tests.small_clips import clip_of, noise
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch.manual_seed(0)
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
-
-
-def _frames(count: int, height: int = 72, width: int = 96) -> Frames:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("own_weights")
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +35,8 @@ def _plainly(state: dict[str, object], x: object) -> object:
 
 def test_tokens_are_the_pooled_conv5b(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(checkpoint.parent))
-    frames = _frames(24)
-    rows = Action().load("cpu")(_clip(frames), frames)["actions"]
+    frames = noise(24)
+    rows = Action().load("cpu")(clip_of(frames), frames)["actions"]
     assert [row["frame"] for row in rows] == [0, 8]
     state = load_c3d(checkpoint).state_dict()
     with torch.no_grad():
@@ -76,7 +59,7 @@ def test_the_window_is_the_middle_minus_the_mean_and_a_short_clip_repeats_its_la
 
 
 @pytest.mark.parametrize(("frames", "starts"), [(1, [0]), (16, [0]), (23, [0]), (24, [0, 8]), (40, [0, 8, 16, 24])])
-def test_windows_begin_every_eighth_frame_and_end_inside_the_clip(frames: int, starts: list[int]) -> None:
+def test_windows_begin_every_eighth_frame_and_end_inside_theclip_of(frames: int, starts: list[int]) -> None:
     assert window_starts(frames) == starts
 
 

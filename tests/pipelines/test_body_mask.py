@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.boxes import People
-from pipelines.clip import Clip, Frames
+from pipelines.clip import Frames
 from pipelines.errors import ClipError, MissingWeightsError
 from pipelines.extractors.body_mask import BodyMask
 from pipelines.extractors.person_box import PersonBox
 from pipelines.masks import decode_rle, unpack_array
+from tests.small_clips import clip_of, noise
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch.manual_seed(0)
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
-
-
-def _frames(count: int, height: int = 72, width: int = 96) -> Frames:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("own_weights")
 
 
 BOX = np.array([[-5.0, 4.0, 60.0, 50.5]], np.float32)
@@ -77,8 +61,8 @@ def test_soft_masks_are_the_sigmoid_of_the_logits_for_the_person_s_box(tmp_path:
     from transformers.models.sam2.processing_sam2 import Sam2Processor
 
     model = _save(tmp_path / "person_mask")
-    frames = _frames(3)
-    rows = BodyMask(batch_frames=2).load("cpu")(_clip(frames), frames)["body_masks"]
+    frames = noise(3)
+    rows = BodyMask(batch_frames=2).load("cpu")(clip_of(frames), frames)["body_masks"]
     processor = Sam2Processor(Sam2ImageProcessor.from_pretrained(tmp_path / "person_mask"))
     inputs = processor(images=frames[2], input_boxes=[[[0.0, 4.0, 60.0, 50.5]]], return_tensors="pt")
     with torch.no_grad():
@@ -96,7 +80,7 @@ def test_nobody_in_the_clip_is_no_person(tmp_path: Path) -> None:
     _save(tmp_path / "person_mask")
     frames = np.zeros((2, 40, 40, 3), np.uint8)
     with pytest.raises(ClipError) as error:
-        BodyMask().load("cpu")(_clip(frames), frames)
+        BodyMask().load("cpu")(clip_of(frames), frames)
     assert error.value.code == "no_person"
 
 
@@ -119,7 +103,7 @@ def test_mediapipe_finds_the_person_of_a_photograph(media: Path) -> None:
     from pipelines.extractors.mediapipe import MediaPipe
 
     frames = _portrait(media)
-    overlap = _iou(MediaPipe().load("cpu")(_clip(frames), frames)["body_masks"], media)
+    overlap = _iou(MediaPipe().load("cpu")(clip_of(frames), frames)["body_masks"], media)
     assert overlap > 0.95  # 0.9567 when measured
 
 
@@ -133,4 +117,4 @@ def test_sam_finds_the_person_of_a_photograph(media: Path, weights_dir: Path, mo
     except MissingWeightsError as error:
         pytest.skip(str(error))
     frames = _portrait(media)
-    assert _iou(extractor.load("cpu")(_clip(frames), frames)["body_masks"], media) > 0.9
+    assert _iou(extractor.load("cpu")(clip_of(frames), frames)["body_masks"], media) > 0.9

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pipelines.clip import Clip, Frames
 from pipelines.errors import UserError
 from pipelines.extractors.caption import Caption, character_span, token_indices
+from tests.small_clips import clip_of, noise
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch.manual_seed(0)
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
-
-
-def _frames(count: int, height: int = 72, width: int = 96) -> Frames:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("own_weights")
 
 
 def _tokenizer(folder: Path) -> object:
@@ -69,8 +51,8 @@ def test_tokens_of_the_character_spell_it(tmp_path: Path) -> None:
 
 def test_a_given_prompt_needs_no_captioner(tmp_path: Path) -> None:
     _tokenizer(tmp_path / "sd15_tokenizer" / "tokenizer")
-    frames = _frames(2)
-    rows = Caption(prompt="a girl").load("cpu")(_clip(frames), frames)["captions"]
+    frames = noise(2)
+    rows = Caption(prompt="a girl").load("cpu")(clip_of(frames), frames)["captions"]
     assert rows == [{"frame": 0, "caption": "a girl", "character": [2, 6], "tokens": [2, 3, 4, 5]}]
     assert Caption(prompt="a girl").weights_digest() != Caption(prompt="a boy").weights_digest()
 
@@ -98,8 +80,8 @@ def test_the_caption_is_blip_s_own_of_the_first_frame(tmp_path: Path) -> None:
 
     model, processor = _save_blip(tmp_path / "caption")
     _tokenizer(tmp_path / "sd15_tokenizer" / "tokenizer")
-    frames = _frames(2)
-    (row,) = Caption().load("cpu")(_clip(frames), frames)["captions"]
+    frames = noise(2)
+    (row,) = Caption().load("cpu")(clip_of(frames), frames)["captions"]
     pixels = processor(images=Image.fromarray(frames[0]), return_tensors="pt")["pixel_values"]
     expected = processor.tokenizer.decode(model.generate(pixel_values=pixels, max_new_tokens=20)[0], skip_special_tokens=True)
     assert row["caption"] == expected.strip()

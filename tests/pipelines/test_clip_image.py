@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.clip import Clip, Frames
 from pipelines.errors import MissingWeightsError, UserError
 from pipelines.extractors.clip_image import CLIP_HUGE, CLIP_LARGE, resize_svd
+from tests.small_clips import clip_of, noise
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch.manual_seed(0)
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
-
-
-def _frames(count: int, height: int = 72, width: int = 96) -> Frames:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("own_weights")
 
 
 def _save(folder: Path) -> object:
@@ -47,8 +30,8 @@ def test_large_is_the_direct_resize_and_clip_s_processor(tmp_path: Path) -> None
     from transformers import CLIPImageProcessor
 
     model = _save(tmp_path / "image_encoder")
-    frames = _frames(3, 300, 200)
-    rows = CLIP_LARGE.load("cpu")(_clip(frames), frames)["clip_embeddings"]
+    frames = noise(3, 300, 200)
+    rows = CLIP_LARGE.load("cpu")(clip_of(frames), frames)["clip_embeddings"]
     images = [Image.fromarray(frame).resize((224, 224)) for frame in frames]
     with torch.no_grad():
         expected = model(**CLIPImageProcessor()(images, return_tensors="pt")).image_embeds
@@ -59,7 +42,7 @@ def test_large_is_the_direct_resize_and_clip_s_processor(tmp_path: Path) -> None
 def test_huge_resizes_as_svd_does(shape: tuple[int, int]) -> None:
     from diffusers.pipelines.stable_video_diffusion import pipeline_stable_video_diffusion as svd
 
-    frames = _frames(1, *shape)
+    frames = noise(1, *shape)
     x = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 * 2 - 1
     expected = (svd._resize_with_antialiasing(x, (224, 224)) + 1) / 2
     torch.testing.assert_close(resize_svd(frames), expected, atol=1e-5, rtol=0)
@@ -69,8 +52,8 @@ def test_rows_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     import dataclasses
 
     _save(tmp_path / "svd_image_encoder" / "image_encoder")
-    frames = _frames(5)
-    parts = [dataclasses.replace(CLIP_HUGE, batch_frames=n).load("cpu")(_clip(frames), frames)["clip_embeddings"] for n in (2, 16)]
+    frames = noise(5)
+    parts = [dataclasses.replace(CLIP_HUGE, batch_frames=n).load("cpu")(clip_of(frames), frames)["clip_embeddings"] for n in (2, 16)]
     np.testing.assert_allclose([r["embedding"] for r in parts[0]], [r["embedding"] for r in parts[1]], atol=1e-5)
 
 

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.boxes import People
-from pipelines.clip import Clip, Frames
+from pipelines.clip import Frames
 from pipelines.errors import ClipError, UserError
 from pipelines.extractors.clothing import NAMES, PROMPT, Clothing, sampled
 from pipelines.extractors.person_box import PersonBox
+from tests.small_clips import clip_of, noise
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch.manual_seed(0)
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
-
-
-def _frames(count: int, height: int = 72, width: int = 96) -> Frames:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("own_weights")
 
 
 BOX = np.array([[-5.0, 4.0, 60.0, 50.5]], np.float32)
@@ -85,8 +69,8 @@ def _save(folder: Path) -> tuple[object, object]:
 
 def test_probabilities_are_clip_s_own_over_the_person_s_crop(tmp_path: Path) -> None:
     model, processor = _save(tmp_path / "clip_large")
-    (row,) = Clothing(batch_frames=2).load("cpu")(_clip(_frames(3)), _frames(3))["clothing"]
-    crops = [frame[4:51, 0:60] for frame in _frames(3)[[0, 2]]]
+    (row,) = Clothing(batch_frames=2).load("cpu")(clip_of(noise(3)), noise(3))["clothing"]
+    crops = [frame[4:51, 0:60] for frame in noise(3)[[0, 2]]]
     inputs = processor(text=[PROMPT.format(name) for name in NAMES], images=crops, return_tensors="pt", padding=True)
     with torch.no_grad():
         expected = model(**inputs).logits_per_image.softmax(-1).mean(0).numpy()
@@ -98,7 +82,7 @@ def test_probabilities_are_clip_s_own_over_the_person_s_crop(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("frames", "picked"), [(3, [0, 1, 2]), (8, list(range(8))), (80, [5, 15, 25, 35, 45, 55, 65, 75])])
-def test_eight_frames_are_spread_over_the_clip(frames: int, picked: list[int]) -> None:
+def test_eight_frames_are_spread_over_theclip_of(frames: int, picked: list[int]) -> None:
     assert sampled(frames) == picked
 
 
@@ -106,7 +90,7 @@ def test_nobody_is_no_person_and_damaged_weights_are_refused(tmp_path: Path) -> 
     _save(tmp_path / "clip_large")
     black = np.zeros((2, 40, 40, 3), np.uint8)
     with pytest.raises(ClipError) as error:
-        Clothing().load("cpu")(_clip(black), black)
+        Clothing().load("cpu")(clip_of(black), black)
     assert error.value.code == "no_person"
     (tmp_path / "clip_large" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="CLIPModel"):

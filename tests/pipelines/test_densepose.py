@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError, UserError
 from pipelines.extractors.densepose import DensePose, network_input, paste
 from pipelines.masks import unpack_array
 from pipelines.weights_table import WEIGHTS
+from tests.small_clips import clip_of
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch.manual_seed(0)
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
-
-
-def _frames(count: int, height: int = 72, width: int = 96) -> Frames:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("own_weights")
 
 
 class _Export(torch.nn.Module):
@@ -61,7 +44,7 @@ def test_the_largest_person_is_stored_at_its_place_and_heads_are_whole(tmp_path:
     _export(tmp_path / WEIGHTS["densepose"].file, _Export())
     frames = np.full((2, 100, 200, 3), 200, np.uint8)
     frames[1] = 0
-    rows = DensePose().load("cpu")(_clip(frames), frames)["densepose"]
+    rows = DensePose().load("cpu")(clip_of(frames), frames)["densepose"]
     iuv = unpack_array(rows[0]["iuv"], rows[0]["shape"], rows[0]["dtype"])
     assert iuv.shape == (100, 200, 3)
     assert iuv.dtype == np.uint8
@@ -104,7 +87,7 @@ def test_a_clip_without_people_is_no_person(tmp_path: Path) -> None:
     _export(tmp_path / WEIGHTS["densepose"].file, _Export())
     frames = np.zeros((2, 60, 60, 3), np.uint8)
     with pytest.raises(ClipError) as error:
-        DensePose().load("cpu")(_clip(frames), frames)
+        DensePose().load("cpu")(clip_of(frames), frames)
     assert error.value.code == "no_person"
 
 
@@ -116,4 +99,4 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     _export(path, torch.nn.ReLU())
     frames = np.full((1, 60, 60, 3), 9, np.uint8)
     with pytest.raises(UserError, match=r"DensePose|parts"):
-        DensePose().load("cpu")(_clip(frames), frames)
+        DensePose().load("cpu")(clip_of(frames), frames)

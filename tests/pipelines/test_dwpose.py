@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 
 from benchmarks.random_networks import simcc_graph, yolox_graph
 from pipelines.boxes import People
-from pipelines.clip import Clip, Frames
+from pipelines.clip import Frames
 from pipelines.errors import ClipError, MissingWeightsError, UserError
 from pipelines.extractors.dwpose import MOST_PEOPLE, DWPose, Subject, most_covering, pose_rows, pose_subject, subject_boxes
 from pipelines.extractors.person_box import PersonBox
@@ -23,6 +22,7 @@ from pipelines.extractors.simcc import NORMALISED, SimCC, box_geometry, decode, 
 from pipelines.keypoints import BODY, FEET
 from pipelines.onnx_session import planes
 from pipelines.tables import TABLES
+from tests.small_clips import clip_of
 
 SIZE = (96, 72)  # of the test's networks (height, width): the published aspect
 SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000  # COCO
@@ -35,13 +35,6 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("ROTOSCOPE_WEIGHTS", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
 
 
 def _frames(count: int, height: int = 120, width: int = 160) -> Frames:
@@ -138,7 +131,7 @@ BYSTANDER, DANCER = (0.0, 0.0, 60.0, 90.0), (100.0, 10.0, 140.0, 80.0)
 def test_the_best_body_is_the_subject_not_the_first_or_largest_detection() -> None:
     frames = np.zeros((4, 100, 160, 3), np.uint8)
     people = [_people({0: BYSTANDER, 1: DANCER})] * 4
-    subject = pose_subject(_clip(frames), frames, people, _network({0.0: 0.4, 100.0: 0.8}), 3)
+    subject = pose_subject(clip_of(frames), frames, people, _network({0.0: 0.4, 100.0: 0.8}), 3)
     assert subject.track == 1
     assert (subject.keypoints == (100, 10)).all()
     np.testing.assert_allclose(subject.scores, 0.8)
@@ -147,13 +140,13 @@ def test_the_best_body_is_the_subject_not_the_first_or_largest_detection() -> No
 def test_one_lucky_frame_does_not_make_a_subject() -> None:
     frames = np.zeros((5, 100, 160, 3), np.uint8)
     people = [_people({0: BYSTANDER})] * 4 + [_people({0: BYSTANDER, 1: DANCER})]
-    assert pose_subject(_clip(frames), frames, people, _network({0.0: 0.5, 100.0: 0.9}), 8).track == 0
+    assert pose_subject(clip_of(frames), frames, people, _network({0.0: 0.5, 100.0: 0.9}), 8).track == 0
 
 
 def test_a_frame_without_the_person_is_a_row_of_zeros() -> None:
     frames = np.zeros((3, 100, 160, 3), np.uint8)
     people = [_people({0: DANCER}), _people({}), _people({0: DANCER})]
-    subject = pose_subject(_clip(frames), frames, people, _network({100.0: 0.8}), 8)
+    subject = pose_subject(clip_of(frames), frames, people, _network({100.0: 0.8}), 8)
     rows = pose_rows(frames, people, subject)
     assert {table: len(held) for table, held in rows.items()} == {"person_boxes": 3, "poses": 3, "hands": 3}
     assert [row["subject"] for row in rows["person_boxes"]] == [0, -1, 0]
@@ -165,14 +158,14 @@ def test_a_frame_without_the_person_is_a_row_of_zeros() -> None:
 def test_a_clip_without_people_is_no_person() -> None:
     frames = np.zeros((3, 100, 160, 3), np.uint8)
     with pytest.raises(ClipError) as error:
-        pose_subject(_clip(frames), frames, [_people({})] * 3, _network({}), 8)
+        pose_subject(clip_of(frames), frames, [_people({})] * 3, _network({}), 8)
     assert error.value.code == "no_person"
 
 
 def test_crops_of_many_frames_share_a_call() -> None:
     frames = np.zeros((7, 100, 160, 3), np.uint8)
     calls: list[int] = []
-    pose_subject(_clip(frames), frames, [_people({0: BYSTANDER, 1: DANCER})] * 7, _network({0.0: 0.4, 100.0: 0.8}, calls), 4)
+    pose_subject(clip_of(frames), frames, [_people({0: BYSTANDER, 1: DANCER})] * 7, _network({0.0: 0.4, 100.0: 0.8}, calls), 4)
     assert calls == [4, 4, 4, 2]
 
 
@@ -220,8 +213,8 @@ def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("extractor", [DWPose(), RTMPose()], ids=["dwpose", "rtmpose"])
 def test_rows_fit_their_tables_and_do_not_depend_on_the_batch(extractor: DWPose | RTMPose) -> None:
     frames = _frames(5)
-    rows = extractor.load("cpu")(_clip(frames), frames)
-    one = replace(extractor, batch_frames=1).load("cpu")(_clip(frames), frames.copy())
+    rows = extractor.load("cpu")(clip_of(frames), frames)
+    one = replace(extractor, batch_frames=1).load("cpu")(clip_of(frames), frames.copy())
     key = {"dataset": "d", "clip_id": "c", "extractor": extractor.name, "version": 1, "weights_digest": ""}
     assert set(rows) == set(extractor.tables)
     for table, held in rows.items():
@@ -235,8 +228,8 @@ def test_rows_fit_their_tables_and_do_not_depend_on_the_batch(extractor: DWPose 
 @pytest.mark.usefixtures("_networks")
 def test_rtmpose_rows_are_its_own_with_dwpose_s_feet() -> None:
     frames = _frames(3)
-    rows = RTMPose().load("cpu")(_clip(frames), frames)
-    own = DWPose(role="rtmpose").load("cpu")(_clip(frames), frames)
+    rows = RTMPose().load("cpu")(clip_of(frames), frames)
+    own = DWPose(role="rtmpose").load("cpu")(clip_of(frames), frames)
     boxes = [np.array(row["boxes"], np.float32).reshape(-1, 4)[row["subject"]] for row in rows["person_boxes"]]
     from pipelines.weights import find_weights
 
@@ -313,11 +306,11 @@ def test_memory_that_runs_out_reaches_the_engine(monkeypatch: pytest.MonkeyPatch
     """The engine halves batch_frames on MemoryError; it must not be turned into a failed clip on the way."""
     frames = _frames(4)
     run = DWPose().load("cpu")
-    run(_clip(frames), frames)
+    run(clip_of(frames), frames)
 
     def full(*_: object) -> None:
         raise MemoryError("Failed to allocate memory")
 
     monkeypatch.setattr(SimCC, "__call__", full)
     with pytest.raises(MemoryError):
-        run(_clip(frames), frames)
+        run(clip_of(frames), frames)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shutil
 from dataclasses import replace
-from fractions import Fraction
 from itertools import combinations, product
 from math import ceil
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks.random_networks import scrfd_graph, simcc_graph, yolox_graph
-from pipelines.clip import Clip, Frames
+from pipelines.clip import Frames
 from pipelines.errors import MissingWeightsError, UserError
 from pipelines.extractors.face_embedding import RECOGNISERS, TEMPLATE, FaceEmbedder, similarity_warp
 from pipelines.extractors.faces import FaceExtractor, Faces, face_rows, subject_face
@@ -24,6 +23,7 @@ from pipelines.extractors.retinaface import RetinaFace, anchors_of, decode, load
 from pipelines.extractors.retinaface_network import build_network, forward, load_network
 from pipelines.extractors.scrfd import Scrfd, load_scrfd
 from pipelines.tables import TABLES
+from tests.small_clips import clip_of
 
 SMALL = FaceExtractor(name="faces_small", role="face_detector_small", open_detector=load_retinaface_small)
 
@@ -36,13 +36,6 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("ROTOSCOPE_WEIGHTS", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
 
 
 def _frames(count: int, height: int, width: int) -> Frames:
@@ -282,8 +275,8 @@ def test_rows_fit_the_table_and_do_not_depend_on_the_batch(role: str, tmp_path: 
     monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
     assert len(bytes.fromhex(extractor.weights_digest())) == 32
     frames = _frames(3, 64, 96)
-    rows = extractor.load("cpu")(_clip(frames), frames)["faces"]
-    one = replace(extractor, batch_frames=1).load("cpu")(_clip(frames), frames.copy())["faces"]
+    rows = extractor.load("cpu")(clip_of(frames), frames)["faces"]
+    one = replace(extractor, batch_frames=1).load("cpu")(clip_of(frames), frames.copy())["faces"]
     key = {"dataset": "d", "clip_id": "c", "extractor": "faces", "version": 1, "weights_digest": ""}
     pa.Table.from_pylist([{**key, "frame": t, **row} for t, row in enumerate(rows)], schema=TABLES["faces"].schema)
     assert len(rows) == 3
@@ -335,7 +328,7 @@ def test_rows_of_a_talking_woman_are_hers(media: Path, weights_dir: Path, tmp_pa
         shutil.copy(weights_dir / name, tmp_path)
     monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
     frames = read_video(media / "videos" / "talk_woman_578.mp4")[:30:6]
-    rows = replace(SMALL, person=PersonBox(role="person_box_small")).load("cpu")(_clip(frames), frames)["faces"]
+    rows = replace(SMALL, person=PersonBox(role="person_box_small")).load("cpu")(clip_of(frames), frames)["faces"]
     embeddings = np.array([row["embedding"] for row in rows])
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     assert (unit @ unit[0]).min() > 0.8  # one woman

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.clip import Clip, Frames
 from pipelines.errors import UserError
 from pipelines.extractors.flow import Flow, padding
 from pipelines.masks import unpack_array
 from pipelines.weights_table import WEIGHTS
+from tests.small_clips import clip_of, noise
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch.manual_seed(0)
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
-
-
-def _frames(count: int, height: int = 72, width: int = 96) -> Frames:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("own_weights")
 
 
 def test_flow_is_torchvision_s_in_any_batches_and_null_at_the_last_frame(tmp_path: Path) -> None:
@@ -40,8 +23,8 @@ def test_flow_is_torchvision_s_in_any_batches_and_null_at_the_last_frame(tmp_pat
 
     network = raft_large(weights=None).eval()
     torch.save(network.state_dict(), tmp_path / WEIGHTS["flow"].file)
-    frames = _frames(3, 128, 136)
-    rows = Flow(batch_frames=2).load("cpu")(_clip(frames), frames)["flow"]
+    frames = noise(3, 128, 136)
+    rows = Flow(batch_frames=2).load("cpu")(clip_of(frames), frames)["flow"]
     x = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 * 2 - 1
     with torch.no_grad():
         expected = network(x[:-1], x[1:])[-1].numpy()
@@ -51,7 +34,7 @@ def test_flow_is_torchvision_s_in_any_batches_and_null_at_the_last_frame(tmp_pat
     np.testing.assert_allclose(got, expected, rtol=2e-3, atol=1e-3)  # float16 storage
     assert rows[-1]["flow"] is None
     assert len(rows) == 3
-    one = Flow(batch_frames=1).load("cpu")(_clip(frames), frames)["flow"]
+    one = Flow(batch_frames=1).load("cpu")(clip_of(frames), frames)["flow"]
     np.testing.assert_allclose(unpack_array(one[1]["flow"], one[1]["shape"], "float16"), got[1], rtol=4e-3, atol=1e-3)
 
 
@@ -68,8 +51,8 @@ def test_small_frames_keep_their_size(tmp_path: Path) -> None:
     from torchvision.models.optical_flow import raft_large
 
     torch.save(raft_large(weights=None).state_dict(), tmp_path / WEIGHTS["flow"].file)
-    frames = _frames(2, 50, 61)
-    assert Flow().load("cpu")(_clip(frames), frames)["flow"][0]["shape"] == [2, 50, 61]
+    frames = noise(2, 50, 61)
+    assert Flow().load("cpu")(clip_of(frames), frames)["flow"][0]["shape"] == [2, 50, 61]
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:

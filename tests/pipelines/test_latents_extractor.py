@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.clip import Clip, Frames
 from pipelines.errors import UserError
 from pipelines.extractors.latents import SCALE, Latents
 from pipelines.masks import unpack_array
+from tests.small_clips import clip_of, noise
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    torch.manual_seed(0)
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
-
-
-def _frames(count: int, height: int = 72, width: int = 96) -> Frames:
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+pytestmark = pytest.mark.usefixtures("own_weights")
 
 
 def _save(folder: Path) -> object:
@@ -45,8 +28,8 @@ def _save(folder: Path) -> object:
 
 def test_mean_and_std_are_the_posterior_s_times_the_scale(tmp_path: Path) -> None:
     network = _save(tmp_path / "sd_vae")
-    frames = _frames(3, 32, 48)
-    rows = Latents(size=(32, 32), batch_frames=2).load("cpu")(_clip(frames), frames)["latents"]
+    frames = noise(3, 32, 48)
+    rows = Latents(size=(32, 32), batch_frames=2).load("cpu")(clip_of(frames), frames)["latents"]
     x = torch.from_numpy(frames[:, :, 8:40]).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.no_grad():
         posterior = network.encode(x).latent_dist

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.clip import Clip, Frames
+from pipelines.clip import Frames
 from pipelines.errors import ClipError
 from pipelines.extractors.mediapipe import _IBUG, MediaPipe, _holistic, drop_doubled_hand, five_points, profile_score
 from pipelines.keypoints import FACE, LEFT_HAND, RIGHT_HAND
 from pipelines.masks import decode_rle, unpack_array
+from tests.small_clips import clip_of
 
 pytest.importorskip("mediapipe", reason="the extra mediapipe is not installed")
 
@@ -25,13 +25,6 @@ SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87,
 def _no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROTOSCOPE_WEIGHTS", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
 
 
 def _image(path: Path) -> Frames:
@@ -46,7 +39,7 @@ def test_a_scene_without_people_is_no_person(scene: str) -> None:
     if scene == "noise":
         frames = np.random.default_rng(0).integers(0, 256, frames.shape, dtype=np.uint8)
     with pytest.raises(ClipError) as error:
-        MediaPipe().load("cpu")(_clip(frames), frames)
+        MediaPipe().load("cpu")(clip_of(frames), frames)
     assert error.value.code == "no_person"
 
 
@@ -128,7 +121,7 @@ def test_rows_of_a_dancer_are_on_the_dancer(media: Path) -> None:
 
     frames = read_video(media / "videos" / "juggle_fullbody.mp4")[:6]
     _, height, width, _ = frames.shape
-    rows = MediaPipe().load("cpu")(_clip(frames), frames)
+    rows = MediaPipe().load("cpu")(clip_of(frames), frames)
     assert {table: len(held) for table, held in rows.items()} == dict.fromkeys(("poses", "body_masks", "faces", "hands"), 6)
     for pose, mask, face, hand in zip(rows["poses"], rows["body_masks"], rows["faces"], rows["hands"], strict=True):
         points, scores = np.array(pose["keypoints"]).reshape(133, 2), np.array(pose["scores"])
@@ -153,7 +146,7 @@ def test_rows_do_not_depend_on_what_ran_before(media: Path) -> None:
 
     frames = read_video(media / "videos" / "talk_woman_578.mp4")[:5]
     run = MediaPipe().load("cpu")
-    first, second = run(_clip(frames), frames), run(_clip(frames), frames)
+    first, second = run(clip_of(frames), frames), run(clip_of(frames), frames)
     assert first == second
 
 

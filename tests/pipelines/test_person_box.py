@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,11 @@ import pytest
 
 from benchmarks.random_networks import yolox_graph
 from pipelines.boxes import People, iou
-from pipelines.clip import Clip, Frames
+from pipelines.clip import Frames
 from pipelines.errors import MissingWeightsError
 from pipelines.extractors.person_box import PeopleFinder, PersonBox, Yolox, largest_track, person_rows
 from pipelines.tables import TABLES
+from tests.small_clips import clip_of
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +27,6 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("ROTOSCOPE_WEIGHTS", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
-def _clip(frames: Frames) -> Clip:
-    _, height, width, _ = frames.shape
-    span = {"start_frame": 0, "end_frame": len(frames), "start_pts": None, "end_pts": None}
-    rate = {"time_base": Fraction(1, 30), "fps": Fraction(30)}
-    return Clip(dataset="d", clip_id="c", video_id="v", uri="", width=width, height=height, **span, **rate)
 
 
 def _frames(count: int, height: int = 90, width: int = 160, seed: int = 0) -> Frames:
@@ -174,8 +167,8 @@ def test_rows_fit_the_table_and_do_not_depend_on_the_batch(tmp_path: Path, monke
     _with_weights(tmp_path, monkeypatch)
     frames = _frames(5)
     extractor = PersonBox()
-    rows = extractor.load("cpu")(_clip(frames), frames)["person_boxes"]
-    one = replace(extractor, batch_frames=1).load("cpu")(_clip(frames), frames.copy())["person_boxes"]
+    rows = extractor.load("cpu")(clip_of(frames), frames)["person_boxes"]
+    one = replace(extractor, batch_frames=1).load("cpu")(clip_of(frames), frames.copy())["person_boxes"]
     assert len(rows) == 5
     for a, b in zip(rows, one, strict=True):
         np.testing.assert_allclose(a["boxes"], b["boxes"], atol=1e-2)
@@ -218,9 +211,9 @@ def test_a_dancer_is_one_track_all_through(media: Path, weights_dir: Path, tmp_p
     monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
     frames = read_video(media / "videos" / "juggle_fullbody.mp4")[:21]
     extractor = PersonBox(role="person_box_small")
-    rows = extractor.load("cpu")(_clip(frames), frames)["person_boxes"]
+    rows = extractor.load("cpu")(clip_of(frames), frames)["person_boxes"]
     assert {row["tracks"][row["subject"]] for row in rows} == {rows[0]["tracks"][rows[0]["subject"]]}
-    sparse = replace(extractor, every=5).load("cpu")(_clip(frames), frames)["person_boxes"]
+    sparse = replace(extractor, every=5).load("cpu")(clip_of(frames), frames)["person_boxes"]
     subjects = [[np.array(row["boxes"], np.float32).reshape(-1, 4)[row["subject"]] for row in part] for part in (rows, sparse)]
     overlap = [iou(a[None], b[None])[0, 0] for a, b in zip(*subjects, strict=True)]
     assert min(overlap) > 0.7  # moving boxes between detections stays on the person
