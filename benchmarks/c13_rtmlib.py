@@ -1,7 +1,8 @@
 """C13: people and whole-body keypoints, ours against rtmlib, on the same random ONNX graphs: `python -m benchmarks.c13_rtmlib`.
 
 Both sides find the boxes of every frame and the 133 keypoints of the same people, on the CPU, with the same number of
-threads; keypoints must be equal to 1e-3 px. Only what is around the networks differs, so the ratio is about 1.1 to 1.2.
+threads; keypoints must be equal to 1e-3 px. Only what is around the networks differs, so the ratio falls towards 1 as the networks
+grow (--width).
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _first(people: People) -> People:
 
 
 def rtmlib(boxes: Path, poses: Path, threads: int) -> Callable[[Frames], Poses]:
-    """Its own objects, one frame and one person at a time. It takes no number of threads: it uses one per core."""
+    """Its own objects, one frame and one person at a time. It takes no number of threads, so its sessions are opened again with ours."""
     with contextlib.redirect_stdout(io.StringIO()):
         detect = YOLOX(str(boxes), model_input_size=BOX_SIZE, nms_thr=0.45, score_thr=0.3)
         network = RTMPose(str(poses), model_input_size=POSE_SIZE[::-1])

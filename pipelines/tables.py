@@ -111,11 +111,6 @@ _SPECS = [
             ("width", INT),
             ("height", INT),
             ("crop", INTS),  # x, y, w, h of the part to use; null = all
-            ("motion", REAL),
-            ("sharpness", REAL),
-            ("persons", INT),
-            ("static_background", REAL),
-            ("near_duplicate_group", TEXT),
             ("split_rule", TEXT),  # digest of the thresholds and the code that cut it
             *STATUS,
         ],

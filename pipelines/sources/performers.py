@@ -43,6 +43,7 @@ def scan_performers(
     videos = write_dataset(
         **same, identities=train, test_identities=[], clips_per_identity=chosen["train_clips"], progress=counted(0)
     ) + write_dataset(**same, identities=[], test_identities=test, clips_per_identity=chosen["test_clips"], progress=counted(counts[0]))
+    lake.put(same["folder"])
     return [
         scan_file(
             lake,
