@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.compute as pc
 
 from assets.checks import coverage_check, coverage_spec, failed_share_check, failed_share_spec, schema_check, schema_spec
 from assets.clips import clips
 from assets.partitions import DATASETS
 from assets.resources import EngineResource, LakeResource
-from assets.step import Result, Step, open_step, picture, result
+from assets.step import Result, Step, open_step, picture, reasons, result
 from pipelines.code_version import code_version
 from pipelines.tables import FEATURES
 
@@ -88,7 +89,7 @@ def features(context: dg.AssetExecutionContext, lake: LakeResource, engine: Engi
 
 def _outcome(step: Step, table: str, makers: list[str], seconds: float) -> Result:
     rows = step.rows(table)
-    failed = [row for row in rows.select(["clip_id", "frame", "error"]).to_pylist() if row["frame"] < 0]
+    failed = rows.filter(pc.field("frame") < 0).select(["clip_id", "error", "reason"]).to_pylist()
     clips_done = len(set(rows["clip_id"].to_pylist()))
     checks = [
         schema_check(table, rows),
@@ -104,6 +105,7 @@ def _outcome(step: Step, table: str, makers: list[str], seconds: float) -> Resul
         checks=checks,
         clips=clips_done,
         failed_clips=len(failed),
+        failures=reasons([(row["clip_id"], row["error"], row["reason"]) for row in failed]),
         seconds=seconds,
         **shown,
     )

@@ -7,8 +7,9 @@ import dagster as dg
 
 from assets.checks import schema_check, schema_spec, simple
 from assets.partitions import DATASETS
+from assets.pictures import histograms
 from assets.resources import LakeResource
-from assets.step import Result, Step, open_step, result
+from assets.step import Result, Step, inline_png, open_step, reasons, result
 from pipelines.code_version import code_version
 from pipelines.screen_sources import ScreenSources
 from pipelines.sources.registry import Dataset
@@ -20,6 +21,10 @@ CODE = code_version(
     )
 )
 
+_SHOWN = (
+    "persons", "body_coverage", "person_area", "face_share", "face_area", "face_sharpness", "keypoint_confidence", "pose_jump",
+    "occlusion", "static_background", "motion", "exposure", "clipped_share", "black_bars", "duplicate_distance", "leak_similarity",
+)  # fmt: skip
 _WHAT = {
     "screening": "Every clip's scores: people, body, face, pose, light, background, near-duplicates, faces of other splits. Nothing is decided here.",
     "screening_verdicts": "What the data set's rule keeps and drops, with every condition that was not met.",
@@ -64,7 +69,8 @@ def screening(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator
         simple("screening", "coverage", not report.waiting, waiting=len(report.waiting), first=list(report.waiting[:5])),
     ]
     columns = ["clip_id", "persons", "body_coverage", "face_share", "pose_jump", "motion", "duplicate_distance", "leak_similarity"]
-    yield result(step, "screening", rows, columns, checks=checks, scored=report.scored, failed=len(report.failures), seconds=report.seconds)
+    facts: dict[str, Any] = {"histograms": inline_png("histograms", histograms(rows, _SHOWN)), "failures": reasons(report.failures)}
+    yield result(step, "screening", rows, columns, checks=checks, scored=report.scored, seconds=report.seconds, **facts)
     yield _verdicts(step, report.kept, report.clips)
 
 

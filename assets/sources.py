@@ -3,11 +3,12 @@
 from typing import Any
 
 import dagster as dg
+import pyarrow.compute as pc
 
 from assets.checks import failed_share_spec, schema_check, schema_spec, status_check
 from assets.partitions import DATASETS
 from assets.resources import LakeResource
-from assets.step import Result, open_step, result
+from assets.step import Result, open_step, reasons, result
 from pipelines.availability import availability_table
 from pipelines.code_version import code_version
 from pipelines.sources import store
@@ -32,6 +33,8 @@ def videos(context: dg.AssetExecutionContext, lake: LakeResource) -> Result:
     checks = [schema_check("videos", rows), status_check(step, "videos", rows)]
     fetched = rows["source_url"].null_count < rows.num_rows
     shown: dict[str, Any] = {"availability": dg.MetadataValue.md(availability_table(rows.to_pylist()))} if fetched else {}
+    broken = rows.filter(pc.field("status") != "ok").select(["video_id", "code", "reason"]).to_pylist()
+    shown["failures"] = reasons([tuple(row.values()) for row in broken])
     return result(
         step,
         "videos",

@@ -1,6 +1,7 @@
 """What one step works on, what its commits say of themselves, and how its result is shown."""
 
 import base64
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ else:
     Result = dg.MaterializeResult  # Dagster reads the annotation of a step at run time and knows only the bare class
 
 _PREVIEW_ROWS = 6
+_MOST_REASONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,14 @@ def preview(rows: pa.Table, columns: Sequence[str]) -> dg.MetadataValue[Any]:
 
 def _cell(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")[:80]
+    return html.escape(text.replace("\n", " ")[:80], quote=False).replace("|", "\\|")  # names of files come from outside
+
+
+def reasons(failures: Sequence[tuple[str, ...]]) -> dg.MetadataValue[Any]:
+    """What failed, (subject, code, reason) each, as a Markdown table."""
+    head = [f"| {' | '.join(_cell(part) for part in failure)} |" for failure in failures[:_MOST_REASONS]]
+    more = [f"\nand {len(failures) - _MOST_REASONS} more"] if len(failures) > _MOST_REASONS else []
+    return dg.MetadataValue.md("\n".join(["| what | code | reason |", "|---|---|---|", *head, *more]) if failures else "nothing failed")
 
 
 def picture(path: Path, width: int = 900) -> dg.MetadataValue[Any]:

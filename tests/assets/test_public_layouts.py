@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import av
 import dagster as dg
+import numpy as np
 import pytest
 
 from assets.run import prepare, run_benchmark, run_model
@@ -14,8 +16,9 @@ from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.query import query
 from pipelines.sources.registry import Dataset
+from tests.layouts.people import draw
 from tests.layouts.server import served
-from tests.layouts.ted_talks import Talk, write_ted_talks
+from tests.layouts.ted_talks import Talk, TedTalks, write_ted_talks
 from tests.layouts.tiktok import as_zip, write_tiktok
 from tests.layouts.ubc_fashion import write_ubc_fashion, write_url_lists
 from tests.layouts.ucf101 import write_ucf101
@@ -105,6 +108,33 @@ def test_ted_talks_from_the_full_list_and_local_talks(project: Project) -> None:
     ranges = {(first, last) for talk in TALKS.values() for first, last in talk.ranges}
     assert {(clip["start_frame"], clip["end_frame"]) for clip in project.clips()} == ranges
     assert {tuple(clip["crop"]) for clip in project.clips()} == {(SIZE // 2, 0, SIZE, SIZE)}
+    _poses_are_pixels_of_the_talk(project)
+    value = next(row["value"] for row in rows if row["metric"] == "l1")
+    assert value == pytest.approx(_copying_error(made, slice(SIZE // 2, None)), rel=0.02)
+    assert value != pytest.approx(_copying_error(made, slice(SIZE // 4, SIZE // 4 + SIZE)), rel=0.02)  # the middle, had there been no crop
+
+
+def _poses_are_pixels_of_the_talk(project: Project) -> None:
+    """Found joints lie on the drawn ones, which stand half a picture right of where the crop alone would put them."""
+    for clip in project.clips():
+        truth = draw(TALKS[clip["video_id"][:11]].identity, clip["end_frame"], SIZE).truth
+        rows = query(project.lake, f"select frame, keypoints from poses where clip_id = '{clip['clip_id']}' order by frame").to_pylist()
+        assert [row["frame"] for row in rows] == list(range(clip["end_frame"] - clip["start_frame"]))
+        drawn = truth.keypoints[clip["start_frame"] : clip["end_frame"], :17] + np.array([SIZE / 2, 0], np.float32)
+        seen = truth.scores[clip["start_frame"] : clip["end_frame"], :17] == 1
+        found = np.array([row["keypoints"] for row in rows], np.float32).reshape(len(rows), 133, 2)[:, :17]
+        assert np.median(np.linalg.norm(found - drawn, axis=-1)[seen]) < SIZE / 12
+
+
+def _copying_error(made: TedTalks, columns: slice) -> float:
+    """L1 of repeating a range's first frame over the rest of it, of all test ranges, from the files themselves."""
+    errors = []
+    for name, talk in TALKS.items():
+        with av.open(str(made.videos / f"{name}.mp4")) as container:
+            frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])[:, :, columns].astype(np.float64)
+        if talk.partition == "test":
+            errors += [np.abs(frames[first + 1 : last] - frames[first]).mean((1, 2, 3)) / 255 for first, last in talk.ranges]
+    return float(np.concatenate(errors).mean())
 
 
 def test_ted_talks_from_the_list_as_committed_only_with_the_rate_of_its_ids(project: Project) -> None:
