@@ -17,6 +17,8 @@ _EXAMPLES = {
     "trace": "rotoscope trace --method animate_anyone --metric psnr",
     "export": "rotoscope export scores --output scores.parquet",
     "export-clips": "rotoscope export-clips tiktok --output clips\n  rotoscope export-clips tiktok --output clips --clip 1a2b3c4d5e6f7a8b --mode copy",
+    "table": "rotoscope table --paper hfca --table 1\n  rotoscope table --paper stable_animator --table 1 --format latex",
+    "score": "rotoscope score --predictions clips --method magic_animate --dataset performers_dance --split test --protocol demo_standin",
     "forget": "rotoscope forget 00017\n  rotoscope forget --person performer_0007 --dataset performers_dance",
     "status": "rotoscope status",
 }
@@ -137,6 +139,66 @@ def trace(method: str, metric: str, dataset: str, variant: str | None, protocol:
 
     node = walk(Lake(lake_root()), dataset=dataset, method=method, metric=metric, protocol=protocol, variant=variant)
     click.echo("\n".join(node.lines()))
+
+
+@cli.command(epilog=_with_examples("table"))
+@click.option("--paper", required=True, help="hfca, animate_anyone, hia, stable_animator or pose_animate.")
+@click.option("--table", "number", required=True, help="Number of the table, as the paper has it.")
+@click.option("--format", "style", type=click.Choice(["text", "markdown", "latex", "csv"]), default="text", show_default=True)
+def table(paper: str, number: str, style: str) -> None:
+    """Lay a paper's table out as printed, with our rows where protocol, data set and split are the same; impossible values are marked."""
+    from assets.home import lake_root
+    from eval.grid import render
+    from eval.paper_table import lake_grids
+    from pipelines.lake import Lake
+
+    for grid in lake_grids(Lake(lake_root()), paper, number):
+        click.echo(render(grid, style))
+
+
+@cli.command(epilog=_with_examples("score"))
+@click.option("--predictions", type=click.Path(path_type=Path), required=True, help="Folder of clips: mp4, gif, frame folders, or strips.")
+@click.option("--method", required=True, help="The method that made them.")
+@click.option("--dataset", required=True, help="A data set of the lake.")
+@click.option("--split", required=True, help="Its split, for example test.")
+@click.option("--protocol", required=True, help="How to score: see docs/protocols.md.")
+@click.option("--variant", default="imported", show_default=True, help="Variant of the method; other weights need another one.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--reference-frame", default="0", show_default=True, help="Frame of each clip that was the reference, or none.")
+@click.option("--uses-truth-sharpness", is_flag=True, help="The method was given the true hands' sharpness.")
+def score(
+    predictions: Path,
+    method: str,
+    dataset: str,
+    split: str,
+    protocol: str,
+    variant: str,
+    seed: int,
+    reference_frame: str,
+    uses_truth_sharpness: bool,
+) -> None:
+    """Score clips that were made elsewhere; what pairs with what is printed before anything is computed (docs/predictions.md)."""
+    from assets.home import lake_root
+    from eval.import_predictions import score_folder
+    from pipelines.lake import Lake
+
+    report = score_folder(
+        Lake(lake_root()), predictions, method=method, dataset=dataset, split=split, protocol=protocol, variant=variant, seed=seed,
+        reference_frame=None if reference_frame == "none" else _whole_number("--reference-frame", reference_frame),
+        uses_truth_sharpness=uses_truth_sharpness, show=click.echo,
+    )  # fmt: skip
+    click.echo(
+        f"{report.scored} scored, {report.cached} unchanged, {len(report.failed)} failed; the job benchmark brings them into the table"
+    )
+    _leave(len(report.failed), report.scored + report.cached)
+
+
+def _whole_number(option: str, text: str) -> int:
+    from pipelines.errors import UserError
+
+    if not text.isdigit():
+        raise UserError(f"{option} {text}: give a frame's number from 0 on, or none")
+    return int(text)
 
 
 @cli.command(epilog=_with_examples("forget"))

@@ -16,6 +16,7 @@ from assets.partitions import add_partitions, model_partition
 from models.model_key import ModelKey
 from pipelines.errors import RotoscopeError, UserError
 from pipelines.lake import Lake
+from pipelines.progress import Progress
 from pipelines.sources import registry
 from pipelines.sources.performers import DEMO_OPTIONS
 
@@ -51,6 +52,8 @@ def execute(instance: dg.DagsterInstance, job: str, partition: str | None = None
         if type(error).__name__ == "DagsterAssetCheckFailedError":
             raise UserError(f"job {job} stopped at a check: {error}; `dg dev` shows it") from None
         raise
+    finally:
+        Progress.listener = None  # the run's log is closed
 
 
 def prepare(instance: dg.DagsterInstance, lake: Lake, dataset: registry.Dataset, *, engine: str = "ray") -> Outcome:

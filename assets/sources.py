@@ -14,7 +14,15 @@ from pipelines.code_version import code_version
 from pipelines.sources import store
 
 _FETCHING = tuple(f"pipelines/fetch{part}.py" for part in ("", "_pace", "_rows", "_safety", "_youtube", "_youtube_worker"))
-CODE = code_version("pipelines/sources", "pipelines/video.py", "pipelines/performers", "pipelines/archive.py", *_FETCHING)
+CODE = code_version(
+    "pipelines/sources",
+    "pipelines/video.py",
+    "pipelines/performers",
+    "pipelines/archive.py",
+    "pipelines/tar_stream.py",
+    "pipelines/forget.py",
+    *_FETCHING,
+)
 
 
 @dg.asset(

@@ -74,9 +74,9 @@ def main() -> None:
         folder = Path(name)
         for frames in (24, 512, chosen.most_frames):
             clips_of(folder / f"videos{frames}", 1, frames, 256)
-        counts = {n: in_process(folder, n, 24) for n in (1, 10, 100, 1000) if n <= chosen.most_clips}
+        counts = {n: in_process(folder, n, 24) for n in (1, 10, 100, 300, 1000) if n <= chosen.most_clips}
         lengths = {n: in_process(folder, 2, n) for n in (512, chosen.most_frames)}
-    # Rows wait for a commit of 64 clips at most, so a hundred clips may hold more than ten, and a thousand no more than a hundred.
+    # Rows wait for a commit of 32 clips at most, so a hundred clips may hold more than ten, and a thousand no more than a hundred.
     flat = max(counts.values()) <= 1.25 * counts[min(100, max(counts))] and lengths[chosen.most_frames] <= 1.25 * lengths[512]
     print(
         "memory, peak MB: " + ", ".join(f"{n} clips {mb:.0f}" for n, mb in counts.items()) + "; "

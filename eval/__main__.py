@@ -160,6 +160,26 @@ def report_command(home: Path, protocol: str, dataset: str | None, split: str, o
     click.echo(f"{path}")
 
 
+@main.command("table", epilog=_EXAMPLES)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    default=lambda: os.environ.get("ROTOSCOPE_HOME", "lake"),
+    show_default="$ROTOSCOPE_HOME or lake",
+    help="Folder of the lake.",
+)
+@click.option("--paper", required=True, help="hfca, animate_anyone, pose_animate, stable_animator, hia.")
+@click.option("--table", "number", required=True, help="Number of the paper's table: 1, 2a ...")
+@click.option("--format", "style", default="text", show_default=True, help="text, markdown, latex, csv.")
+def table_command(home: Path, paper: str, number: str, style: str) -> None:
+    """A paper's table again as printed, with our rows below where protocol, data set and split match."""
+    from eval.grid import render
+    from eval.paper_table import lake_grids
+
+    for grid in lake_grids(Lake(home), paper, number):
+        click.echo(render(grid, style))
+
+
 def run() -> None:
     """Entry point: a UserError becomes one line and exit status 2."""
     try:

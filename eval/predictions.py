@@ -16,6 +16,7 @@ from pipelines.prediction_manifest import PredictedClip, PredictionManifest, rea
 from pipelines.video import probe
 
 LOSSY_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".gif", ".avi"}
+LOSSLESS_SUFFIX = ".ffv1.mkv"  # FFV1 in RGB; eval/import_predictions.py writes it
 SMALLEST_SIDE = 7  # SSIM's window
 
 
@@ -66,7 +67,7 @@ def _row(lake: Lake, folder: Path, manifest: PredictionManifest, clip: Predicted
         "sha256": clip.sha256,
         "frames": clip.frames,
         "reference_frame": clip.reference_frame,
-        "lossy": path.suffix.lower() in LOSSY_SUFFIXES,
+        "lossy": path.suffix.lower() in LOSSY_SUFFIXES and not path.name.endswith(LOSSLESS_SUFFIX),
     }
     try:
         info = _checked_info(path, clip)

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.chart import loss_curve
+from eval.drill_down import changes, comparisons, extremes
 from eval.media import image_data_uri, pose_extractor_of, pose_frames, video_data_uri
 from eval.networks import current_digests
 from eval.protocol import Protocol, protocol_named
@@ -96,6 +97,9 @@ def write_report(
         "strips": _strips(lake, dataset, split, predictions, max_clips) if shown else [],
         "media_hidden": not shown,
         "curves": _curves(lake, predictions),
+        "comparisons": comparisons(lake, table, chosen.name, split),
+        "extremes": extremes(lake, table, chosen.name, split),
+        "changes": changes(lake, table, chosen.name, split),
         "ran": [dict(row) for row in ran],
         "ran_columns": _keys(ran),
         "made": _made_from(lake, table, predictions),

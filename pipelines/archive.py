@@ -6,28 +6,30 @@ of any kind, devices, names that leave the folder or collide, and archives that 
 
 from __future__ import annotations
 
-import gzip
-import lzma
 import os
 import re
 import shutil
 import tarfile
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from pipelines.errors import UserError
+from pipelines.tar_stream import CHUNK, DAMAGE, is_tar, open_tar
 
-_CHUNK = 1 << 20
 _RATIO_FLOOR = 64 << 20  # bytes that any archive may unpack to, whatever its ratio: small archives of black masks are no bombs
 _LONGEST_NAME = 240  # bytes of one part of a path; file systems stop at 255
+_LONGEST_PATH = 1000  # bytes of all parts: what is made of parts without end costs memory and time
+_TRAILING = 64 << 20  # bytes that may follow a tar's last member
+_TURNED = (
+    "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # letters that turn or break a line of text
+)
 
 # What a damaged archive makes the readers raise.
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile, NotImplementedError)
+_DAMAGE = (*DAMAGE, zipfile.BadZipFile, NotImplementedError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,10 +59,13 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> Path:
     members = _reader(archive)
     _remove_leftovers(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    partial.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(mode=0o700)  # nobody else can put a link into it while it is written
+    content = partial / "content"
+    content.mkdir()
     try:
-        _write_all(archive, members, partial, limits or Limits())
-        _swap(partial, folder)
+        _write_all(archive, members, content, limits or Limits())
+        _swap(content, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -88,7 +93,7 @@ def _write_all(archive: Path, members: Callable[[Path], Iterator[_Member]], fold
 def _write(member: _Member, path: Path, gauge: _Gauge) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with member.open() as source, path.open("xb") as target:
-        while chunk := source.read(_CHUNK):
+        while chunk := source.read(CHUNK):
             gauge.count_bytes(member.name, len(chunk))
             target.write(chunk)
 
@@ -175,8 +180,10 @@ def _unsafe(name: str, kind: str) -> str | None:
     parts = name.split("/")
     if ".." in parts:
         return "its path leaves the folder (..)"
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
+    if any(unicodedata.category(letter) == "Cc" or letter in _TURNED for letter in name):
         return "its name holds control characters"
+    if len(name.encode(errors="replace")) > _LONGEST_PATH:
+        return f"its name is longer than {_LONGEST_PATH} bytes"
     try:
         long = any(len(part.encode()) > _LONGEST_NAME for part in parts)
     except UnicodeEncodeError:
@@ -194,7 +201,7 @@ def _reader(archive: Path) -> Callable[[Path], Iterator[_Member]]:
             head = file.read(8)
         if head.startswith(b"Rar!\x1a\x07"):
             return _rar_reader(archive)
-        if tarfile.is_tarfile(archive):
+        if is_tar(archive):
             return _tar_members
         if zipfile.is_zipfile(archive):
             return _zip_members
@@ -218,7 +225,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
-    with tarfile.open(archive, "r:*") as opened:
+    with open_tar(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as opened:
         for info in opened:
             kind: Literal["file", "folder", "link", "device"] = "device"
             if info.issym() or info.islnk():
@@ -228,8 +235,11 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             elif info.isreg():
                 kind = "file"
             yield _Member(info.name, kind, lambda info=info: _tar_file(opened, info))  # type: ignore[misc]
-        while opened.fileobj is not None and opened.fileobj.read(_CHUNK):
-            pass  # gzip, bzip2 and xz check their sums at the end of the stream, which lies behind the last member
+        behind = 0
+        while count := len(stream.read(CHUNK)):  # gzip, bzip2 and xz check their sums at the end of the stream, behind the last member
+            behind += count
+            if behind > _TRAILING:
+                raise tarfile.ReadError("its end is followed by more than padding")
 
 
 def _tar_file(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

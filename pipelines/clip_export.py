@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.clip import Clip
-from pipelines.clip_frames import stamped_frames
+from pipelines.clip_frames import local_clip, stamped_frames
 from pipelines.errors import ClipError
 from pipelines.video_stream import list_packets, opened, seek_before, upright
 
@@ -47,6 +47,7 @@ def export_clip(clip: Clip, path: Path, mode: Mode) -> Export:
 
 def copy_clip(clip: Clip, path: Path) -> Export:
     """Remux the packets from the key frame at or before the clip's first frame to the last that its frames refer to."""
+    clip = local_clip(clip)
     if clip.start_pts is None or clip.end_pts is None or clip.crop is not None or Path(clip.uri).is_dir():
         raise _not_copied(clip, "only a part of a file with timestamps, uncropped, can be copied")
     with opened(Path(clip.uri)) as (source, stream):

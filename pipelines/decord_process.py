@@ -24,6 +24,7 @@ import numpy as np
 
 from pipelines.clip import Frames
 from pipelines.errors import ClipError
+from pipelines.orphan import end_with_parent
 
 CLIPS_PER_PROCESS = 32  # then a new one takes over, and what leaked is gone
 _START_S, _PER_FRAME_S = 20.0, 0.2
@@ -156,6 +157,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     pipe_out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the libraries print must not get between the answers
     _serve(sys.stdin.buffer, pipe_out)

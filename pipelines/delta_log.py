@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ from pipelines.tables import TableSpec
 
 APPLICATION = "rotoscope"  # two commits of the same application transaction conflict, so writers never interleave
 RETRIES = 20
+T = TypeVar("T")
+_READS = 4
 _COMMIT_ID = "rotoscope_commit"
 _RETENTION = {"delta.deletedFileRetentionDuration": "interval 90 days", "delta.logRetentionDuration": "interval 90 days"}
 
@@ -37,6 +39,23 @@ def explained_delta(storage: Storage) -> Iterator[None]:
         raise UserError(storage.refused(error)) from error
 
 
+def read_delta(storage: Storage, read: Callable[[], T]) -> T:
+    """`read` again where it failed in a bucket: the deltalake package repeats requests, but not those whose answer was cut short."""
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    for attempt in range(_READS):
+        try:
+            with explained_delta(storage):
+                return read()
+        except TableNotFoundError:
+            raise
+        except (DeltaError, UserError):
+            if not storage.remote or attempt == _READS - 1:
+                raise
+            time.sleep(0.1 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
 def create_table(storage: Storage, spec: TableSpec) -> None:
     """Make a missing table, or add the columns that an older one lacks (null in old rows)."""
     from deltalake import DeltaTable
@@ -44,20 +63,25 @@ def create_table(storage: Storage, spec: TableSpec) -> None:
 
     for _ in range(RETRIES):
         try:
+            url, options = storage.url(folder_of(spec.name)), storage.delta_options
+            table = read_delta(storage, lambda: DeltaTable(url, storage_options=options))  # noqa: B023  # called at once
             with explained_delta(storage):
-                table = DeltaTable(storage.url(folder_of(spec.name)), storage_options=storage.delta_options)
                 missing = _missing_columns(spec, table)
                 if missing:
                     table.alter.add_columns(missing)
             return
         except TableNotFoundError:
-            url, options = storage.url(folder_of(spec.name)), storage.delta_options
-            with explained_delta(storage):
-                DeltaTable.create(url, schema=spec.schema, mode="ignore", configuration=_RETENTION, storage_options=options)
+            read_delta(storage, lambda: _create(spec, url, options))  # noqa: B023  # called at once
             return
         except CommitFailedError:  # another process adds them at this moment; look again
             time.sleep(0.05)
     raise UserError(f"table {spec.name} is being changed by too many others at once; run the command again")
+
+
+def _create(spec: TableSpec, url: str, options: dict[str, str]) -> None:
+    from deltalake import DeltaTable
+
+    DeltaTable.create(url, schema=spec.schema, mode="ignore", configuration=_RETENTION, storage_options=options)
 
 
 def _missing_columns(spec: TableSpec, table: Any) -> list[Any]:

@@ -147,15 +147,12 @@ class _Actor:
 
 @dataclass
 class _Slot:
-    """One actor and its calls in order; the first is at work since `since`, as far as the driver saw. A call without a task is the loading.
-
-    question: how long the worker itself has been at the first call, asked at the time beside it.
-    """
+    """One actor and its calls in order; the first is at work since `since`, as far as the driver saw. A call without a task is the loading."""
 
     actor: Any
     calls: deque[tuple[Any, Task | None]]
     since: float = field(default_factory=time.monotonic)
-    question: tuple[Any, float] | None = None
+    question: tuple[Any, float] | None = None  # how long the worker itself says it is at the first call, and when it was asked
 
     def begin(self) -> None:
         """Another call is the first one from now on."""
@@ -167,11 +164,7 @@ class _Slot:
 
 
 class _Pool:
-    """The actors and what they do.
-
-    We replace actors ourselves (max_restarts=0): Ray's own restart would not know which clip killed the actor, and could not
-    count its tries.
-    """
+    """The actors and what they do. We replace them: Ray's own restart would not know which clip killed an actor, nor count its tries."""
 
     _MOST_LOAD_DEATHS = 3
 

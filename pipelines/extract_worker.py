@@ -101,6 +101,7 @@ class Worker:
     def load(self) -> None:
         """Load every network. Raises UserError where weights are missing or differ from the driver's."""
         import av  # noqa: F401  # so that the first clip's time is its own
+
         for extractor in self._spec.extractors:
             if extractor.weights_digest() != self._spec.digests[extractor.name]:
                 raise UserError(

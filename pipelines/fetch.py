@@ -181,10 +181,17 @@ class _Attempt:
             raise FetchError("not_allowed", self.url, f"it leads to another scheme ({error})", "only http and https are opened") from None
         except (requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects) as error:
             raise FetchError("not_downloaded", self.url, str(error), "check the address") from None
+        except requests.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                raise _Again(self._expiry(guard) or "the connection broke (SSLError)", self.status) from None
+            raise FetchError("not_downloaded", self.url, "the server's certificate does not prove its name", "check the address") from None
         except _BROKEN as error:
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.errno in (28, 122):
                 raise  # the disk is full: no fault of the video
             raise _Again(self._expiry(guard) or f"the connection broke ({type(error).__name__})", self.status) from None
+        except ValueError as error:  # a redirect or a header that the libraries below choke on
+            cause = f"the server's answer cannot be read ({type(error).__name__})"
+            raise FetchError("not_downloaded", self.url, cause, "check the address", self.status) from None
         except _Again as error:
             raise _Again(self._expiry(guard) or str(error), error.status, error.retry_after) from None
         finally:
@@ -239,10 +246,11 @@ class _Attempt:
 
     def _receive(self, response: requests.Response, part: Path, have: int) -> None:
         length = response.headers.get("Content-Length", "")
-        expected = have + int(length) if length.isdigit() else None
+        expected = have + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         if (expected or 0) > self._limits.largest_bytes:
             self._too_large()
-        with part.open("ab" if have else "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if have else os.O_TRUNC)
+        with os.fdopen(os.open(part, flags, 0o666), "wb") as file:
             size = have
             while chunk := response.raw.read1(_CHUNK):
                 file.write(chunk)
@@ -274,12 +282,13 @@ def ending_of(url: str, content_type: str = "") -> str:
 
 def _validator_of(response: requests.Response) -> str:
     """A strong ETag, or Last-Modified; empty where there is neither, and then nothing is resumed (RFC 9110, 13.1.5)."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else response.headers.get("Last-Modified", "") if not tag else ""
+    tag, date = response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")
+    pattern, value = (r'"[!#-~]{0,500}"', tag) if tag else (r"[ -~]{0,100}", date)  # it is sent back: plain letters only
+    return value if re.fullmatch(pattern, value) else ""
 
 
 def _range_start(response: requests.Response) -> int:
-    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    match = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else -1
 
 

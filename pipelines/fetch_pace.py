@@ -31,6 +31,19 @@ class TokenBucket:
         return max(0.0, -self._tokens / self.rate)
 
 
+class Pause:
+    """A jittered pause between videos of a site that watches for machines: uniform in [0.5, 1.5) of the mean; none before the first."""
+
+    def __init__(self, mean_s: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._mean_s, self._sleep, self._first = mean_s, sleep, True
+
+    def wait(self) -> None:
+        """Return when the next video may be asked for."""
+        if not self._first:
+            self._sleep(self._mean_s * random.uniform(0.5, 1.5))
+        self._first = False
+
+
 class Hosts:
     """One bucket and one count of refusals (403, 429) in a row per host; shared by threads."""
 
@@ -72,9 +85,9 @@ def retry_after_s(header: str | None) -> float:
     """Seconds that a Retry-After header (seconds or a date) asks for; 0 where there is none or it cannot be read."""
     if not header:
         return 0.0
-    if header.strip().isdigit():
+    if header.strip().isdecimal():
         return float(header)
     try:
         return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0

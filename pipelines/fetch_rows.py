@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipelines.errors import ClipError
-from pipelines.fetch import Fetched, Fetcher, FetchLimits, limits_from
-from pipelines.fetch_youtube import Range, fetch_with_ytdlp, is_youtube, youtube_ready
+from pipelines.fetch import Fetched, Fetcher, FetchLimits, content_id, limits_from
+from pipelines.fetch_pace import Pause
+from pipelines.fetch_youtube import Range, YouTube, is_youtube, part_name, youtube_ready
+from pipelines.forget import mark_removed, removed
 from pipelines.lake import Lake
 from pipelines.sources.scan import mark_duplicates, scan_file, sha256_of
 
@@ -21,6 +23,7 @@ from pipelines.sources.scan import mark_duplicates, scan_file, sha256_of
 DOWNLOAD_OPTIONS: dict[str, Any] = {
     **{name: getattr(FetchLimits(), name) for name in FetchLimits.__slots__},
     "workers": 4,  # downloads at once; YouTube is always asked for one at a time
+    "youtube_pause_s": 5.0,  # between two videos of YouTube, on average
 }
 
 Row = dict[str, Any]
@@ -47,29 +50,49 @@ def download_rows(
     lake: Lake, dataset: str, jobs: Sequence[Job], options: Mapping[str, Any], progress: Callable[[int, int], None] | None = None
 ) -> list[Row]:
     """One row per job, in the order of their ids. Raises UserError where YouTube is asked for and cannot be."""
-    removed = Removals(lake)
-    wanted = [job for job in jobs if removed.reason(job.video_id, url=job.url) is None]
+    removals = Removals(lake, dataset)
+    wanted = [job for job in jobs if not removals.holds(_named(dataset, job))]
     crawl = _Crawl(lake, dataset, options)
     keys = {job.key: job for job in wanted if not crawl.is_there(job)}
     if any(is_youtube(job.url) for job in keys.values()):
         youtube_ready(ranges=any(job.start_s is not None for job in keys.values()))
     crawl.run(list(keys.values()), progress)
-    rows = [_removed_row(dataset, job, removed) or _checked(crawl.row(job), removed) for job in jobs]
-    return unique_rows(rows)
+    asked = {job.video_id for job in wanted}
+    rows = [removals.judged(crawl.row(job) if job.video_id in asked else _named(dataset, job)) for job in jobs]
+    return unique_rows([_without_file(lake, row) for row in rows])
 
 
 class Removals:
-    """Tombstones of `rotoscope forget`: what is never brought back."""
+    """Tombstones of `rotoscope forget`, by digest, address, id and person: what is neither fetched nor used again."""
 
-    def __init__(self, lake: Lake) -> None:
-        self._reasons = {(row["kind"], row["value"]): row["reason"] or "removed" for row in lake.rows("removals")}
+    def __init__(self, lake: Lake, dataset: str) -> None:
+        self._gone = removed(lake)
+        mine = (pc.field("dataset") == dataset) & (pc.field("code") == "removed")
+        # addresses whose content turned out to be a removed file: what the digest forbids is not downloaded twice to learn it
+        self._found = {row["source_url"]: row["sha256"] for row in lake.rows("videos", mine, ["source_url", "sha256"]) if row["source_url"]}
 
-    def reason(self, video_id: str, *, url: str | None = None, sha256: str | None = None) -> str | None:
-        """Why this video may not come back; None where it may."""
-        for key in (("video_id", video_id), ("url", url), ("sha256", sha256)):
-            if key in self._reasons:
-                return f"{key[0]} {key[1]} was removed ({self._reasons[key]})"
-        return None
+    def judged(self, row: Row) -> Row:
+        """The row, or with code `removed` where a tombstone names it."""
+        known = row.get("sha256") or self._found.get(row.get("source_url"))
+        return mark_removed(self._gone, [{**row, "sha256": known}])[0]
+
+    def holds(self, row: Row) -> bool:
+        """Whether a tombstone names the row."""
+        return bool(self.judged({**row, "code": None})["code"] == "removed")
+
+
+def _named(dataset: str, job: Job) -> Row:
+    return {"dataset": dataset, "video_id": job.video_id, "source_url": job.url, **job.columns}
+
+
+def _without_file(lake: Lake, row: Row) -> Row:
+    """A removed file that came back under another address goes at once."""
+    if row.get("code") == "removed" and row.get("uri"):
+        lake.path(row["uri"]).unlink(missing_ok=True)
+        lake.storage.remove(row["uri"])
+        lake.storage.forget_copy(row["uri"])
+        return {**row, "uri": None}
+    return row
 
 
 def unique_rows(rows: Sequence[Row]) -> list[Row]:
@@ -87,19 +110,6 @@ def failed_row(dataset: str, video_id: str, error: ClipError, **known: Any) -> R
     return {"dataset": dataset, "video_id": video_id, **known, **said, "status": "failed", "code": error.code, "reason": error.reason}
 
 
-def _removed_row(dataset: str, job: Job, removals: Removals) -> Row | None:
-    reason = removals.reason(job.video_id, url=job.url)
-    if reason is None:
-        return None
-    known = {"source_url": job.url, **job.columns}
-    return {"dataset": dataset, "video_id": job.video_id, **known, "status": "dropped", "code": "removed", "reason": reason}
-
-
-def _checked(row: Row, removals: Removals) -> Row:
-    reason = removals.reason(row["video_id"], sha256=row.get("sha256"))
-    return row if reason is None else {**row, "status": "dropped", "code": "removed", "reason": reason}
-
-
 class _Crawl:
     """The files of one data set: those of earlier runs that are still whole, and those downloaded now."""
 
@@ -107,6 +117,7 @@ class _Crawl:
         self._lake, self._dataset, self._options = lake, dataset, dict(options)
         self._folder = lake.root / "videos" / dataset
         self._fetcher = Fetcher(limits_from(self._options))
+        self._youtube = YouTube(self._folder, self._fetcher.limits, Pause(float(self._options["youtube_pause_s"])))
         self._results: dict[Any, Fetched | ClipError] = {}
         self._whole: dict[str, bool] = {}  # uri -> its digest is still the recorded one
         before = lake.rows("videos", (pc.field("dataset") == dataset) & (pc.field("status") != "failed"))
@@ -123,9 +134,7 @@ class _Crawl:
         return self._whole[row["uri"]]
 
     def _expected_uri(self, job: Job, row: Row) -> str:
-        from pipelines.fetch import content_id
-
-        name = content_id(job.url, "" if job.start_s is None else f"{job.start_s:.3f}-{job.end_s:.3f}")
+        name = content_id(job.url, part_name(_range(job)))
         return self._lake.uri(self._folder / f"{name}{Path(row['uri']).suffix}")
 
     def run(self, jobs: Sequence[Job], progress: Callable[[int, int], None] | None) -> None:
@@ -139,12 +148,11 @@ class _Crawl:
 
     def _fetch(self, job: Job) -> Fetched | ClipError:
         try:
-            if is_youtube(job.url):
-                part = None if job.start_s is None or job.end_s is None else Range(start_s=job.start_s, end_s=job.end_s)
-                return fetch_with_ytdlp(job.url, self._folder, part, wall_s=self._fetcher.limits.wall_s)
-            return self._fetcher.fetch(job.url, self._folder)
+            fetched = self._youtube.fetch(job.url, _range(job)) if is_youtube(job.url) else self._fetcher.fetch(job.url, self._folder)
         except ClipError as error:
             return error
+        self._lake.put(fetched.path)
+        return fetched
 
     def row(self, job: Job) -> Row:
         """The row of a job whose file is there, was downloaded, or could not be."""
@@ -165,6 +173,10 @@ class _Crawl:
             path, known = result.path, {**known, "retrieved_at": now, "http_status": result.http_status, "availability": "ok"}
         row = scan_file(self._lake, path, dataset=self._dataset, video_id=job.video_id, **known)
         return finished(row, job.finish)
+
+
+def _range(job: Job) -> Range | None:
+    return None if job.start_s is None or job.end_s is None else Range(start_s=job.start_s, end_s=job.end_s)
 
 
 def finished(row: Row, finish: Callable[[Row], Row]) -> Row:

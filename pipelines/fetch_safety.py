@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+import unicodedata
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,15 +37,27 @@ def is_public(address: str) -> bool:
 
 
 def host_of(url: str) -> str:
-    """Host of an http or https URL, in lower case. Raises ClipError not_allowed for any other URL."""
+    """Host of an http or https URL, in lower case. Raises ClipError not_allowed for any other URL.
+
+    Refused as well: white space, control and direction letters anywhere in it, and a user name or password, which the tables would keep.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if host is None or parts.scheme not in ("http", "https") or port == 0 or any(ord(c) < 33 or ord(c) == 127 for c in url):
-        raise ClipError("not_allowed", url, "only http and https addresses with a host are opened", "give the address of a file on the web")
+    if not host or parts.scheme not in ("http", "https") or port == 0 or any(unicodedata.category(c)[0] in "CZ" for c in url):
+        cause = "only http and https addresses with a host, without white space and control letters, are opened"
+        raise ClipError("not_allowed", shown(url), cause, "give the address of a file on the web")
+    if "@" in parts.netloc:
+        cause = "it holds a user name or password, which the tables would keep"
+        raise ClipError("not_allowed", f"address at {host}", cause, "give an address without them, or download the file and use a folder")
     return host.lower()
+
+
+def shown(text: str) -> str:
+    """Text of others, safe to print: control, direction and line letters escaped, at most 300 letters."""
+    return "".join(c if c == " " or unicodedata.category(c)[0] not in "CZ" else c.encode("unicode_escape").decode() for c in text[:300])
 
 
 def addresses_of(host: str, port: int) -> list[str]:

@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pipelines.errors import ClipError, UserError
-from pipelines.fetch import Fetched, FetchError, content_id
-from pipelines.fetch_safety import host_of
+from pipelines.fetch import Fetched, FetchError, FetchLimits, content_id, ending_of
+from pipelines.fetch_pace import Hosts, Pause
+from pipelines.fetch_safety import host_of, shown
 from pipelines.sources.scan import sha256_of
 from pipelines.video import probe
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "pipelines.fetch_youtube_worker")
 _SITES = ("youtube.com", "youtu.be", "youtube-nocookie.com")
+_VIDEO_ID = re.compile(r"[\w-]{11}", re.ASCII)
 
 # What the site's messages mean, first match wins; the messages are those of yt-dlp's YouTube extractor.
 _MEANINGS: tuple[tuple[str, str], ...] = (
@@ -51,6 +53,27 @@ def is_youtube(url: str) -> bool:
     """Whether the URL's host is YouTube's."""
     host = (urlsplit(url).hostname or "").lower()
     return any(host == site or host.endswith(f".{site}") for site in _SITES)
+
+
+def video_page(url: str) -> str:
+    """The one address of the video that a YouTube link names, however it is written: `https://www.youtube.com/watch?v=<id>`.
+
+    Raises ClipError not_allowed for a channel, a play list or a search, which would be many downloads.
+    """
+    parts = urlsplit(url)
+    short = (parts.hostname or "").lower().endswith("youtu.be")
+    match parts.path.strip("/").split("/"):
+        case ["watch"]:
+            found = parse_qs(parts.query).get("v", [""])[0]
+        case [name] if short:
+            found = name
+        case ["shorts" | "embed" | "live" | "v", name]:
+            found = name
+        case _:
+            found = ""
+    if not _VIDEO_ID.fullmatch(found):
+        raise ClipError("not_allowed", shown(url), "the link names no single video", "give links like https://www.youtube.com/watch?v=<id>")
+    return f"https://www.youtube.com/watch?v={found}"
 
 
 def youtube_ready(*, ranges: bool = True) -> None:
@@ -90,6 +113,34 @@ def is_throttled(message: str) -> bool:
     return _THROTTLED.search(message) is not None
 
 
+class YouTube:
+    """Videos of one crawl, one after the other: a jittered pause between them, and an end when the site refuses several in a row."""
+
+    def __init__(self, folder: Path, limits: FetchLimits, pause: Pause, command: Sequence[str] | None = None) -> None:
+        self._folder, self._limits, self._pause, self._command = folder, limits, pause, command
+        self._hosts = Hosts(limits.requests_per_s, limits.burst, limits.stop_after)
+
+    def fetch(self, url: str, part: Range | None = None) -> Fetched:
+        """As `fetch_with_ytdlp`; after `stop_after` bot checks, 403 or 429 in a row the site is not asked again. Raises ClipError."""
+        if self._hosts.throttled("youtube"):
+            cause = f"throttled: YouTube refused {self._limits.stop_after} videos in a row, so it is left alone for this run"
+            raise FetchError("not_downloaded", url, cause, "run again tomorrow, or with a longer youtube_pause_s")
+        self._pause.wait()
+        try:
+            fetched = fetch_with_ytdlp(url, self._folder, part, wall_s=self._limits.wall_s, command=self._command or WORKER)
+        except FetchError as error:
+            if error.code == "not_downloaded":
+                self._hosts.answered("youtube", 429 if is_throttled(error.cause) else 200)
+            raise
+        self._hosts.answered("youtube", 200)
+        return fetched
+
+
+def part_name(part: Range | None) -> str:
+    """What tells the file of a part from that of the whole."""
+    return "" if part is None else f"{part.start_s:.3f}-{part.end_s:.3f}"
+
+
 def fetch_with_ytdlp(
     url: str, folder: Path, part: Range | None = None, *, wall_s: float = 900.0, command: Sequence[str] = WORKER
 ) -> Fetched:
@@ -99,7 +150,7 @@ def fetch_with_ytdlp(
     """
     host_of(url)
     folder.mkdir(parents=True, exist_ok=True)
-    name = content_id(url, "" if part is None else f"{part.start_s:.3f}-{part.end_s:.3f}")
+    name = content_id(url, part_name(part))
     request = {"url": url, "folder": os.fspath(folder), "name": f".{name}.part"}
     if part is not None:
         request |= {"start_s": part.start_s, "end_s": part.end_s}  # type: ignore[dict-item]
@@ -122,7 +173,7 @@ def _commit(answer: dict[str, Any], url: str, folder: Path, name: str) -> Fetche
         probe(partial)
     except ClipError as error:
         raise FetchError(error.code, url, error.cause, error.remedy) from None
-    target = folder / f"{name}{partial.suffix}"
+    target = folder / f"{name}{ending_of(partial.name)}"
     os.replace(partial, target)
     size = target.stat().st_size
     return Fetched(path=target, sha256=sha256_of(target), bytes=size, http_status=200, bytes_received=size)
@@ -153,5 +204,5 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def _plain(message: str) -> str:
-    """One line without terminal colours."""
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())[:300]
+    """One line without terminal colours, and without anything else that a terminal would obey."""
+    return shown(" ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split()))

@@ -24,6 +24,7 @@ def options_of(request: dict[str, Any]) -> dict[str, Any]:
         "socket_timeout": 30,
         "sleep_interval_requests": request.get("sleep_s", 1.0),
         "noplaylist": True,
+        "playlist_items": "1",
         "quiet": True,
         "no_warnings": True,
         "noprogress": True,

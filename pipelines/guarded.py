@@ -11,11 +11,13 @@ import atexit
 import json
 import os
 import resource
-import select
+import selectors
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from fractions import Fraction
 from functools import cache
@@ -23,11 +25,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipelines.errors import ClipError, UserError
+from pipelines.orphan import end_with_parent
 from pipelines.split_rule import SplitRule
 from pipelines.video import VideoInfo
 
 PROBE_LIMIT_S = 60.0
 _SPLIT_LIMIT_S, _SPLIT_PER_FRAME_S = 60.0, 0.5
+_ENDS_IN_S = 0.2  # what a crashing process needs from closing its pipes to its end
 _MOST_MEMORY_BYTES = 8 << 30  # address space of the child: headers may promise any size
 
 
@@ -52,29 +56,38 @@ def guarded_split(video: Mapping[str, Any], path: Path, rule: SplitRule, *, limi
 
 
 class GuardedProcess:
-    """One child at a time, started when first needed; not for several threads at once."""
+    """One child at a time, started when first needed; threads wait for each other."""
 
     def __init__(self, command: Sequence[str] = (sys.executable, "-m", "pipelines.guarded")) -> None:
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
 
     def ask(self, request: Mapping[str, Any], subject: str, limit_s: float) -> Any:
         """The answer to one request. Raises the child's ClipError or UserError, or worker_died, timeout."""
-        process = self._process or self._start()
-        try:
-            answer = _exchange(process, json.dumps(request, default=str).encode() + b"\n", time.monotonic() + limit_s)
-        except TimeoutError:
-            self.close()
-            raise ClipError("timeout", subject, f"not read in {limit_s:g} s", "re-encode the video, or remove it") from None
-        except (BrokenPipeError, EOFError):
-            code = process.wait()
-            self.close()
-            raise ClipError("worker_died", subject, f"the decoder crashed on it (exit status {code})", "re-encode the video") from None
+        with self._lock:
+            answer = self._answer(request, subject, limit_s)
         if "clip_error" in answer:
             raise ClipError(*answer["clip_error"])
         if "user_error" in answer:
             raise UserError(answer["user_error"])
         return answer["ok"]
+
+    def _answer(self, request: Mapping[str, Any], subject: str, limit_s: float) -> Any:
+        process = self._process or self._start()
+        try:
+            return _exchange(process, json.dumps(request, default=str).encode() + b"\n", time.monotonic() + limit_s)
+        except TimeoutError:
+            process.kill()
+            self.close()
+            raise ClipError("timeout", subject, f"not read in {limit_s:g} s", "re-encode the video, or remove it") from None
+        except (BrokenPipeError, EOFError):
+            code = self.close()
+            raise ClipError("worker_died", subject, f"the decoder crashed on it (exit status {code})", "re-encode the video") from None
+        except BaseException:  # interrupted (Ctrl-C): its answer must not be taken for that to the next request
+            process.kill()
+            self.close()
+            raise
 
     def _start(self) -> subprocess.Popen[bytes]:
         root = os.fspath(Path(__file__).resolve().parents[1])
@@ -85,20 +98,23 @@ class GuardedProcess:
         atexit.register(self.close)
         return self._process
 
-    def close(self) -> None:
-        """Kill the child, if there is one."""
+    def close(self) -> int | None:
+        """Kill the child, if there is one; its exit status (its own, where it is ending already)."""
         process, self._process = self._process, None
         atexit.unregister(self.close)
         if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            try:
-                if pipe is not None:
-                    pipe.close()
-            except BrokenPipeError:  # a request that it did not read
-                pass
+            return None
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # a request that it did not read
+            process.stdin.close()
+        try:
+            process.wait(_ENDS_IN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        return process.returncode
 
 
 @cache
@@ -113,14 +129,15 @@ def _exchange(process: subprocess.Popen[bytes], line: bytes, deadline: float) ->
     process.stdin.write(line)
     process.stdin.flush()
     answer = bytearray()
-    while not answer.endswith(b"\n"):
-        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise TimeoutError
-        part = os.read(process.stdout.fileno(), 1 << 16)
-        if not part:
-            raise EOFError
-        answer += part
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not answer.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            part = os.read(process.stdout.fileno(), 1 << 16)
+            if not part:
+                raise EOFError
+            answer += part
     return json.loads(answer)
 
 
@@ -159,6 +176,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    end_with_parent()
     pipe_out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the libraries print must not get between the answers
     _serve(sys.stdin.buffer, pipe_out)

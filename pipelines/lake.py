@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipelines.clip import Clip
-from pipelines.delta_log import APPLICATION, RETRIES, create_table, explained_delta, folder_of, try_commit
+from pipelines.delta_log import APPLICATION, RETRIES, create_table, folder_of, read_delta, try_commit
 from pipelines.errors import UserError
 from pipelines.lake_rows import VOLATILE as VOLATILE
 from pipelines.lake_rows import Rows as Rows
@@ -104,8 +104,8 @@ class Lake:
 
         spec_of(table)
         try:
-            with explained_delta(self.storage):
-                return DeltaTable(self.storage.url(folder_of(table)), version=version, storage_options=self.storage.delta_options)
+            url, options = self.storage.url(folder_of(table)), self.storage.delta_options
+            return read_delta(self.storage, lambda: DeltaTable(url, version=version, storage_options=options))
         except TableNotFoundError:
             raise UserError(
                 f"there is no lake in {self.address} yet; run `rotoscope demo` or `rotoscope run --folder DIR` first, or set ROTOSCOPE_HOME"

@@ -23,11 +23,34 @@ def encode_rle(mask: Mask) -> bytes:
 
 
 def decode_rle(rle: bytes, height: int, width: int) -> Mask:
-    """The mask [height, width] of `encode_rle`."""
-    from pycocotools import mask as coco
+    """The mask [height, width] of `encode_rle`. Raises ValueError where the run lengths are not of this size.
 
-    decoded: npt.NDArray[np.uint8] = coco.decode({"size": [height, width], "counts": rle})
-    return decoded.view(np.bool_)  # 0 and 1 already: no copy
+    Runs go down the columns and begin with background. Several times faster than pycocotools for the few runs of a person.
+    """
+    counts = run_lengths(rle)
+    if counts.sum() != height * width or (len(counts) and counts.min() < 0):
+        raise ValueError(f"run lengths of {int(counts.sum())} pixels are no mask of {width}x{height}")
+    foreground = (np.arange(len(counts)) & 1).astype(bool)
+    return np.repeat(foreground, counts).reshape(width, height).T
+
+
+def run_lengths(rle: bytes) -> npt.NDArray[np.int64]:
+    """Lengths of the alternating runs of COCO's compressed string.
+
+    Each byte less 48 holds five bits, lowest first, and whether more follow; the sign is the last group's highest bit. From the fourth number on, the
+    difference to the one two before is stored.
+    """
+    groups = np.frombuffer(rle, np.uint8).astype(np.int64) - 48
+    if not len(groups):
+        return np.zeros(0, np.int64)
+    ends = np.flatnonzero((groups & 0x20) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    places = np.arange(ends[-1] + 1) - np.repeat(starts, ends - starts + 1)
+    values = np.add.reduceat((groups[: ends[-1] + 1] & 0x1F) << (5 * places), starts)
+    values -= np.where(groups[ends] & 0x10, np.int64(1) << (5 * (ends - starts + 1)), 0)
+    for first in (1, 2):  # the first three are stored as they are, the third is the base of the even ones
+        values[first::2] = np.cumsum(values[first::2])
+    return values
 
 
 def pack_array(array: npt.NDArray[Any]) -> tuple[bytes, list[int], str]:

@@ -215,6 +215,12 @@ def local_file(uri: str) -> Path:
     return Storage.of(folder).fetch(name)
 
 
+def local_beside(uri: str, name: str) -> Path:
+    """The same of a file or folder `name` in the folder of `uri`."""
+    folder, slash, _ = uri.rpartition("/")
+    return local_file(f"{folder}{slash}{name}")
+
+
 @contextmanager
 def explained(storage: Storage) -> Iterator[None]:
     """Turns what an object store refused, after all retries, into a UserError; a missing file stays a FileNotFoundError."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,25 @@ def seek_before(container: Any, stream: Any, pts: int) -> bool:
 
 
 def decoded(path: Path, subject: str, seek_pts: int | None = None) -> Iterator[Any]:
-    """Frames in presentation order from the start, or from a key frame at or before `seek_pts`. Raises ClipError."""
+    """Frames in presentation order from the start, or from a key frame at or before `seek_pts`. Raises ClipError.
+
+    From the first damaged frame on one thread decodes: what FFmpeg's threads conceal differs from run to run.
+    """
+    for done, frame in enumerate(_decoded(path, subject, seek_pts, threads=0)):
+        if frame.is_corrupt:
+            yield from islice(_decoded(path, subject, seek_pts, threads=1), done, None)
+            return
+        yield frame
+
+
+def _decoded(path: Path, subject: str, seek_pts: int | None, threads: int) -> Iterator[Any]:
+    """threads: 0 as many as FFmpeg likes."""
     import av
 
     with opened(path) as (container, stream):
+        stream.codec_context.thread_count = threads
         if seek_pts is not None and not seek_before(container, stream, seek_pts):
-            yield from decoded(path, subject)
+            yield from _decoded(path, subject, None, threads)
             return
         try:
             yield from container.decode(stream) if seek_pts is None else _decoded_to(container, stream, seek_pts)

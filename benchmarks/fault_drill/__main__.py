@@ -34,6 +34,7 @@ from pipelines.split import SplitRule
 TABLES = ("clip_embeddings", "poses")
 _SMALL_DISK_MB = 48
 _PROBE_LIMIT_S = 8.0
+_SAY_EVERY_S = 10.0
 
 
 def scan(folder: Path, show: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -71,6 +72,7 @@ class Run:
     clips: Path
     temp: Path
     environment: dict[str, str] = field(default_factory=dict)
+    show: Callable[[str], None] = print
     repeated: set[str] = field(default_factory=set)  # clips that were extracted although their rows were committed
 
     def start(self) -> subprocess.Popen[str]:
@@ -85,7 +87,7 @@ class Run:
         thread = threading.Thread(target=disturb, args=(process, self), daemon=True) if disturb else None
         if thread:
             thread.start()
-        out, err = process.communicate(timeout=3600)
+        out, err = self._waited(process)
         if thread:
             thread.join()
         self.repeated |= before & {words[1] for words in self.lines()[lines:] if words[0] == "start"}
@@ -94,6 +96,14 @@ class Run:
         assert process.returncode in (0, 1, 2), err[-4000:]
         answer: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
         return answer
+
+    def _waited(self, process: subprocess.Popen[str]) -> tuple[str, str]:
+        """What it printed; says now and then how far it is."""
+        while True:
+            try:
+                return process.communicate(timeout=_SAY_EVERY_S)
+            except subprocess.TimeoutExpired:
+                self.show(f"  {sum(words[0] == 'end' for words in self.lines())} clips went through the extractor")
 
     def lines(self) -> list[list[str]]:
         return [line.split() for line in self.log.read_text().splitlines()] if self.log.exists() else []
@@ -114,24 +124,33 @@ def kill_workers(harmless: set[str], most: int) -> Callable[[subprocess.Popen[st
     chance = random.Random(0)
 
     def disturb(process: subprocess.Popen[str], run: Run) -> None:
-        done = 0
+        done, first = 0, len(run.lines())  # process numbers of earlier runs may be somebody else's by now
         while process.poll() is None and done < most:
             time.sleep(chance.uniform(0.3, 1.5))
-            starts = Counter(words[1] for words in run.lines() if words[0] == "start")
-            ended = {words[1] for words in run.lines() if words[0] == "end"}
-            running = [(w[1], int(w[2])) for w in run.lines() if w[0] == "start" and w[1] in harmless - ended and starts[w[1]] == 1]
+            running = _running(run.lines()[first:], harmless)
             if running and process.poll() is None:
-                done += _kill(chance.choice(running)[1])
+                clip = chance.choice(sorted(running))
+                done += _kill(running[clip], lambda clip=clip: clip in _running(run.lines()[first:], harmless))  # type: ignore[misc]
 
     return disturb
 
 
-def _kill(pid: int) -> int:
+def _running(lines: list[list[str]], harmless: set[str]) -> dict[str, int]:
+    """Process by clip, of harmless clips that started for the first time and did not end."""
+    starts = Counter(words[1] for words in lines if words[0] == "start")
+    ended = {words[1] for words in lines if words[0] == "end"}
+    return {w[1]: int(w[2]) for w in lines if w[0] == "start" and w[1] in harmless - ended and starts[w[1]] == 1}
+
+
+def _kill(pid: int, still: Callable[[], bool]) -> int:
+    """Stop it, look whether it is `still` at that clip, then kill it: otherwise the next clip, perhaps on its second try, would be hit."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP)
+        hit = still()
+        os.kill(pid, signal.SIGKILL if hit else signal.SIGCONT)
     except ProcessLookupError:
         return 0
-    return 1
+    return int(hit)
 
 
 def after(clips: int, act: Callable[[subprocess.Popen[str]], None]) -> Callable[[subprocess.Popen[str], Run], None]:
@@ -213,7 +232,7 @@ def verdict(peace: Run, fire: Run, rows: list[dict[str, Any]], faults: dict[str,
     """Assert everything; one line that says so."""
     for table in TABLES:
         left, right = (digest_rows(table, Lake(run.lake).read(table)) for run in (peace, fire))
-        assert left == right, f"table {table} differs from the run in peace"
+        assert left == right, f"table {table} differs from the run in peace:\n{_difference(table, peace, fire)}"
     assert not fire.repeated, f"extracted again although committed: {sorted(fire.repeated)[:5]}"
     usable = {row["clip_id"]: row["video_id"] for row in rows if row["status"] == "ok"}
     errors = {row["clip_id"]: row["error"] for row in Lake(fire.lake).rows("poses") if row["error"]}
@@ -232,6 +251,15 @@ def verdict(peace: Run, fire: Run, rows: list[dict[str, Any]], faults: dict[str,
     )
 
 
+def _difference(table: str, peace: Run, fire: Run) -> str:
+    """The first rows that only one of them has."""
+    rows = [{json.dumps(row, sort_keys=True, default=str) for row in Lake(run.lake).rows(table)} for run in (peace, fire)]
+    return "\n".join(
+        [f"only in peace: {row}" for row in sorted(rows[0] - rows[1])[:8]]
+        + [f"only under fire: {row}" for row in sorted(rows[1] - rows[0])[:8]]
+    )
+
+
 def drill(folder: Path, videos: int, every: int, show: Callable[[str], None], lake: str | None = None) -> str:
     """The whole drill in an empty folder; raises AssertionError where it fails."""
     faults = write_corpus(folder / "videos", videos, every)
@@ -241,9 +269,9 @@ def drill(folder: Path, videos: int, every: int, show: Callable[[str], None], la
     clips.write_text(json.dumps([row for row in rows if row["status"] == "ok"]))
     sound = {row["clip_id"] for row in rows if row["status"] == "ok" and not faults.get(row["video_id"])}
     with tempfile.TemporaryDirectory(prefix="fd", ignore_cleanup_errors=True) as temp, small_disk(folder / "disk") as small:
-        peace = Run(str(folder / "peace"), folder / "peace.log", clips, Path(temp))
+        peace = Run(str(folder / "peace"), folder / "peace.log", clips, Path(temp), show=show)
         show(f"in peace: {peace.until_done()}")
-        fire = Run(lake or str(folder / "disk" / "lake"), folder / "fire.log", clips, Path(temp))
+        fire = Run(lake or str(folder / "disk" / "lake"), folder / "fire.log", clips, Path(temp), show=show)
         under_fire(fire, sound, len(sound), show, folder / "disk" if small and lake is None else None)
         return verdict(peace, fire, rows, faults)
 

@@ -17,6 +17,7 @@ from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError
 from pipelines.masks import encode_rle, pack_array
 from pipelines.sources.frame_folder import image_files
+from pipelines.storage import local_beside, local_file
 
 Row = dict[str, Any]
 Image = npt.NDArray[np.uint8]
@@ -55,10 +56,10 @@ def _extract(clip: Clip, frames: Frames) -> dict[str, list[Row]]:
 
 def _files(clip: Clip, kind: str) -> list[Path]:
     """The annotation of every frame of the clip, found by the frame's name."""
-    images = Path(clip.uri)
-    if not images.is_dir() or not (images.parent / kind).is_dir():
+    images, annotations = local_file(clip.uri), local_beside(clip.uri, kind)
+    if not images.is_dir() or not annotations.is_dir():
         raise ClipError("bad_annotation", clip.clip_id, f"no folder {kind}/ beside {images.name}", "choose another extractor")
-    files = {path.stem: path for path in image_files(images.parent / kind)}
+    files = {path.stem: path for path in image_files(annotations)}
     names = [path.stem for path in image_files(images)[clip.start_frame : clip.end_frame]]
     if len(names) < clip.num_frames:
         cause = f"images/ holds {clip.start_frame + len(names)} frames, the clip ends at {clip.end_frame}"

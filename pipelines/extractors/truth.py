@@ -20,6 +20,7 @@ from pipelines.extractors.hands import hands_of
 from pipelines.masks import encode_rle, pack_array
 from pipelines.performers.truth import Truth as Annotations
 from pipelines.performers.truth import truth_path
+from pipelines.storage import local_beside
 
 Row = dict[str, Any]
 
@@ -44,7 +45,7 @@ class Truth:
 
 def _annotations(clip: Clip, frames: Frames) -> Annotations:
     """The truth of the clip's frames, in pixels of its crop."""
-    path = truth_path(Path(clip.uri))
+    path = local_beside(clip.uri, truth_path(Path(clip.uri)).name)
     try:
         truth = Annotations.load(path)
     except FileNotFoundError:

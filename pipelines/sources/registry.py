@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -49,6 +50,8 @@ class Dataset:
             raise UserError(f"data set {self.name}: no source {self.kind!r}; there are: {', '.join(get_args(Kind))}")
         if self.kind == "folder" and not self.folder:
             raise UserError(f"data set {self.name}: a folder source needs its folder")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
+            raise UserError(f"--name {self.name!r}: a data set's name is a folder's, too; use letters, digits, - and _")
 
     @property
     def rule(self) -> ScreeningRule:

@@ -32,6 +32,8 @@ def scan_file(lake: Lake, path: Path, *, dataset: str, video_id: str, **known: A
 
     Never raises for bad media.
     """
+    if (unnamed := unnamed_row(dataset, video_id, **known)) is not None:
+        return unnamed
     row: dict[str, Any] = {"dataset": dataset, "video_id": video_id, "uri": lake.uri(path), **known}
     try:
         if path.exists() and not path.is_file():
@@ -42,6 +44,19 @@ def scan_file(lake: Lake, path: Path, *, dataset: str, video_id: str, **known: A
         return {**row, "status": "failed", "code": error.code, "reason": error.reason}
     except OSError as error:
         return {**row, "status": "failed", "code": "unreadable", "reason": f"{error.strerror or error}; check the file's permissions"}
+
+
+def unnamed_row(dataset: str, video_id: str, **known: Any) -> dict[str, Any] | None:
+    """The failed row of a file or folder whose name is not Unicode, which no table can hold; None of every other."""
+    if (plain := printable_name(video_id)) == video_id:
+        return None
+    reason = "its name is not Unicode text (the bytes are shown as \\udcXX); rename it"
+    return {"dataset": dataset, "video_id": plain, **known, "status": "failed", "code": "not_allowed", "reason": reason}
+
+
+def printable_name(name: str) -> str:
+    """The name with bytes that are not UTF-8 written as \\udcXX."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _columns(info: VideoInfo) -> dict[str, Any]:

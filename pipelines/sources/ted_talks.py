@@ -32,6 +32,7 @@ OPTIONS: dict[str, Any] = {
     "accept_terms": False,  # true: you have read TERMS and accept them
     **DOWNLOAD_OPTIONS,
 }
+PATHS: tuple[str, ...] = ("metadata", "talks")  # options that name files
 COLUMNS = ("video_id", "start", "end", "bbox", "fps", "width", "height", "partition")
 _ID = re.compile(r"([\w-]{11})(?:#(\d{6})#(\d{6}))?")
 
@@ -173,7 +174,7 @@ def _job(chunk: Chunk) -> Job:
 
 def _local_rows(lake: Lake, name: str, chunks: Sequence[Chunk], folder: Path, progress: Callable[[int, int], None] | None) -> list[Row]:
     talks = {path.stem: path for path in find_videos(folder)}
-    removals, scanned, rows = Removals(lake), dict[str, Row](), []
+    removals, scanned, rows = Removals(lake, name), dict[str, Row](), []
     for done, chunk in enumerate(chunks, start=1):
         known = {"range_start_s": chunk.start_s, "range_end_s": chunk.end_s, **_columns(chunk)}
         if chunk.talk not in talks:
@@ -183,8 +184,7 @@ def _local_rows(lake: Lake, name: str, chunks: Sequence[Chunk], folder: Path, pr
         if chunk.talk not in scanned:
             scanned[chunk.talk] = scan_file(lake, talks[chunk.talk], dataset=name, video_id=chunk.talk)
         row = finished({**scanned[chunk.talk], **known, "video_id": chunk.video_id}, _cropped(chunk))
-        reason = removals.reason(chunk.talk, sha256=row.get("sha256")) or removals.reason(chunk.video_id)
-        rows.append(row if reason is None else {**row, "status": "dropped", "code": "removed", "reason": reason})
+        rows.append(removals.judged(row))
         if progress is not None:
             progress(done, len(chunks))
     return unique_rows(rows)

@@ -16,9 +16,9 @@ from typing import Any
 from pipelines.errors import ClipError, UserError
 from pipelines.lake import Lake
 from pipelines.sources.frame_folder import check_numbering, image_files, read_frames
-from pipelines.sources.scan import mark_duplicates
+from pipelines.sources.scan import mark_duplicates, printable_name, unnamed_row
 from pipelines.sources.terms import Terms, chosen_options, require_terms
-from pipelines.sources.unpacked import find_root, is_hidden, source_folder
+from pipelines.sources.unpacked import find_root, is_hidden, source_folder, without_removed
 
 TERMS = Terms(
     licence="no licence is stated; research use only, not to be passed on; the videos remain their creators'",
@@ -63,10 +63,10 @@ def scan_tiktok(
     ids = sorted(there | expected)
     for done, sequence in enumerate(ids, start=1):
         known = {"dataset": name, "video_id": sequence, "split": "test" if sequence in test else "train", **TERMS.columns()}
-        rows.append({**known, **_scan_sequence(lake, root / sequence, sequence in expected, chosen)})
+        rows.append(unnamed_row(**known) or {**known, **_scan_sequence(lake, root / sequence, sequence in expected, chosen)})
         if progress is not None:
             progress(done, len(ids))
-    return mark_duplicates(rows)
+    return mark_duplicates(without_removed(lake, rows))
 
 
 def sequence_ids(text: str) -> set[str]:
@@ -121,7 +121,7 @@ def _scan_sequence(lake: Lake, folder: Path, expected: bool, options: Mapping[st
     try:
         return {**row, **_columns(folder, options["annotations"] == "required"), "status": "ok"}
     except ClipError as error:
-        return {**row, "status": "failed", "code": error.code, "reason": error.reason}
+        return {**row, "status": "failed", "code": error.code, "reason": printable_name(error.reason)}
     except OSError as error:
         return {**row, "status": "failed", "code": "unreadable", "reason": f"{error.strerror or error}; check the folder's permissions"}
 

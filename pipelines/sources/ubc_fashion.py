@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pipelines.errors import ClipError, UserError
 from pipelines.fetch import Fetcher, limits_from
 from pipelines.fetch_rows import DOWNLOAD_OPTIONS, Job, Row, download_rows, failed_row
-from pipelines.fetch_safety import host_of
+from pipelines.fetch_safety import host_of, shown
 from pipelines.lake import Lake
 from pipelines.sources.terms import Terms, chosen_options, require_terms
 
@@ -26,6 +26,7 @@ OPTIONS: dict[str, Any] = {
     "accept_terms": False,  # true: you have read TERMS and accept them
     **DOWNLOAD_OPTIONS,
 }
+PATHS: tuple[str, ...] = ("train_list", "test_list")  # options that name files, or their addresses
 
 
 def scan_ubc_fashion(
@@ -41,7 +42,7 @@ def scan_ubc_fashion(
             try:
                 job = _job(url, split)
             except ClipError as error:
-                known = {**TERMS.columns(), "split": split, "source_url": url}
+                known = {**TERMS.columns(), "split": split, "source_url": shown(url)}
                 bad.append(failed_row(name, f"{split} line {line:06d}", error, **known))
                 continue
             _register(name, jobs, job)
@@ -51,6 +52,7 @@ def scan_ubc_fashion(
 def _job(url: str, split: str) -> Job:
     host_of(url)
     stem = posixpath.splitext(posixpath.basename(unquote(urlsplit(url).path)))[0]
+    stem = shown(stem)
     if not stem:
         raise ClipError("bad_annotation", url, "the link names no file", "correct the list")
     return Job(video_id=stem, url=url, columns={**TERMS.columns(), "split": split})

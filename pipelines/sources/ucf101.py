@@ -12,10 +12,10 @@ from typing import Any
 
 from pipelines.errors import UserError
 from pipelines.lake import Lake
-from pipelines.sources.scan import mark_duplicates, scan_file
+from pipelines.sources.scan import mark_duplicates, scan_file, unnamed_row
 from pipelines.sources.terms import Terms, chosen_options, require_terms
 from pipelines.sources.ucf101_lists import Lists, group_of, is_lists_folder, read_lists
-from pipelines.sources.unpacked import find_root, source_folder, unpacked
+from pipelines.sources.unpacked import find_root, source_folder, unpacked, without_removed
 
 TERMS = Terms(
     licence="no licence is stated; research use only, not to be passed on; the videos come from YouTube and remain their makers'",
@@ -56,7 +56,7 @@ def scan_ucf101(
         rows.append(_scan_video(lake, name, root, video, lists))
         if progress is not None:
             progress(done, len(ids))
-    return mark_duplicates(rows)
+    return mark_duplicates(without_removed(lake, rows))
 
 
 def action_of(annotations: str | None) -> str | None:
@@ -78,7 +78,7 @@ def _lists_folder(lake: Lake, name: str, given: str | None, folder: Path) -> Pat
     place = Path(given)
     if not place.exists():
         raise UserError(f"data set {name}: lists {given}: there is no such folder or file; give ucfTrainTestlist or its zip")
-    folder = place if place.is_dir() else unpacked(place, lake.root / "videos" / name / "lists", name)
+    folder = place if place.is_dir() else unpacked(lake, place, lake.root / "videos" / name / "lists", name)
     return find_root(folder, is_lists_folder, "classInd.txt with trainlist and testlist")
 
 
@@ -96,6 +96,8 @@ def _wanted_classes(name: str, given: Any, lists: Lists) -> set[str]:
 
 def _scan_video(lake: Lake, name: str, root: Path, video: str, lists: Lists) -> dict[str, Any]:
     """The row of one file; never raises for bad material."""
+    if (unnamed := unnamed_row(name, video, **TERMS.columns())) is not None:
+        return unnamed
     split, group = lists.split_of.get(video), group_of(video)
     row = {"dataset": name, "video_id": video, "uri": lake.uri(root / video), "split": split, "subject": group, **TERMS.columns()}
     row["annotations"] = f"{_ACTION}{video.partition('/')[0]}" if group else None

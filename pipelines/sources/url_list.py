@@ -12,7 +12,8 @@ from typing import Any
 
 from pipelines.errors import ClipError, UserError
 from pipelines.fetch_rows import DOWNLOAD_OPTIONS, Job, Row, download_rows, failed_row
-from pipelines.fetch_safety import host_of
+from pipelines.fetch_safety import host_of, shown
+from pipelines.fetch_youtube import is_youtube, video_page
 from pipelines.lake import Lake
 from pipelines.sources.terms import Terms, chosen_options, require_terms
 
@@ -25,6 +26,7 @@ OPTIONS: dict[str, Any] = {
     "accept_terms": False,  # true: you have the right to download and use what is listed
     **DOWNLOAD_OPTIONS,
 }
+PATHS: tuple[str, ...] = ("list",)  # options that name files
 COLUMNS = ("url", "start", "end", "split", "subject", "licence")
 
 
@@ -42,10 +44,10 @@ def scan_url_list(
         try:
             job = job_of(entry)
             if job.video_id in jobs:
-                raise ClipError("duplicate", entry["url"], f"line {line} names the same part of the same video again", "remove the line")
+                raise ClipError("duplicate", job.url, f"line {line} names the same part of the same video again", "remove the line")
             jobs[job.video_id] = job
         except ClipError as error:
-            known = {**TERMS.columns(), "split": entry.get("split") or "all", "source_url": entry.get("url")}
+            known = {**TERMS.columns(), "split": entry.get("split") or "all", "source_url": shown(entry.get("url", ""))}
             bad.append(failed_row(name, f"line {line:06d}", error, **known))
     return sorted(download_rows(lake, name, list(jobs.values()), chosen, progress) + bad, key=lambda row: str(row["video_id"]))
 
@@ -73,9 +75,10 @@ def read_list(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def job_of(entry: Mapping[str, str]) -> Job:
-    """The download of one line. Raises ClipError bad_annotation, not_allowed."""
+    """The download of one line; a YouTube video has one address, however its link is written. Raises ClipError bad_annotation, not_allowed."""
     url = entry["url"]
     host_of(url)
+    url = video_page(url) if is_youtube(url) else url
     start, end = _seconds(entry.get("start", ""), url), _seconds(entry.get("end", ""), url)
     if (start is None) != (end is None):
         raise ClipError("bad_annotation", url, "start and end go together", "give both, in seconds, or none")

@@ -24,7 +24,8 @@ _CONTROL = "/faults-of-the-test"
 class Faults:
     """Every `every`-th request of these methods whose path contains `path` gets the next of `kinds`, `times` times at most.
 
-    "fail": answered with 503 and not done; "lost": done, but answered with 503; "stall": done late.
+    "fail": answered with 503 and not done; "lost": done, but answered with 503; "stall": done late; "truncate": of what a GET asks for
+    only the first half arrives, then the connection ends.
     """
 
     kinds: tuple[str, ...] = ()
@@ -65,9 +66,19 @@ class _Faulty:
             time.sleep(self.faults.stall_s)
         if fault == "fail":
             return _unavailable(start_response)
+        if fault == "truncate" and environ["REQUEST_METHOD"] == "GET":
+            with self._lock:
+                return self._first_half(environ, start_response)
         with self._lock:
             body = list(self._app(environ, (lambda *_: None) if fault == "lost" else start_response))
         return _unavailable(start_response) if fault == "lost" else body
+
+    def _first_half(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            return start_response(status, [*headers, ("Connection", "close")], *more)
+
+        whole = b"".join(self._app(environ, start))
+        return [whole[: len(whole) // 2]]
 
 
 def _unavailable(start_response: Any) -> Iterable[bytes]:

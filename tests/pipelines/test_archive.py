@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import stat
 import sys
 import tarfile
+import tracemalloc
 import types
 import zipfile
 from collections.abc import Iterator
@@ -15,8 +17,11 @@ from typing import Any
 
 import pytest
 
+import pipelines.archive as archive_module
 from pipelines.archive import Limits, unpack
 from pipelines.errors import UserError
+from pipelines.lake import Lake
+from pipelines.sources.unpacked import unpacked
 
 FILES = {
     "set/00001/images/0001.png": b"one",
@@ -87,6 +92,9 @@ def test_a_second_unpacking_replaces_the_first_whole(tmp_path: Path) -> None:
         ("a\nb", "control characters"),
         ("a\x7fb", "control characters"),
         ("x" * 250, "longer than"),
+        ("a/" * 600 + "b", "longer than"),
+        ("cod\u202egpj.exe", "control characters"),
+        ("a\u2028b", "control characters"),
     ],
 )
 @pytest.mark.parametrize("make", [zip_of, tar_of])
@@ -135,6 +143,46 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path: Path) -> None:
     assert_refused(bomb, "unpacks to more than")
     assert_refused(tar_of(tmp_path / "a.tar", {"a": bytes(2000)}), "unpacks to more than", Limits(bytes=1999))
     assert_refused(tar_of(tmp_path / "b.tar", {"a": b"", "b": b"", "c": b""}), "more than 2 members", Limits(members=2))
+
+
+@pytest.mark.parametrize("kind", [b"x", b"L", b"g"])
+def test_a_tar_header_without_end_takes_no_memory(tmp_path: Path, kind: bytes) -> None:
+    claimed = 200 << 20
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, claimed
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:  # 200 MB of zeros are 200 kB
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(claimed >> 20):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    assert_refused(tmp_path / "a.tar.gz", "neither zip, tar nor rar|damaged")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    good = tar_of(tmp_path / "b.tar", {"a": b"1"}).read_bytes()[:1024]  # the same behind a good member
+    (tmp_path / "c.tar").write_bytes(good + info.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
+    assert_refused(tmp_path / "c.tar", "damaged.*header of")
+
+
+def test_what_follows_the_end_of_a_tar_is_not_unpacked_for_ever(tmp_path: Path) -> None:
+    plain = tar_of(tmp_path / "a.tar", {"a": b"1"}).read_bytes()
+    with gzip.open(tmp_path / "b.tar.gz", "wb", compresslevel=1) as file:
+        file.write(plain)
+        for _ in range(80):
+            file.write(bytes(1 << 20))
+    assert_refused(tmp_path / "b.tar.gz", "more than padding")
+
+
+def test_the_folder_is_nobody_elses_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def write(*args: Any) -> None:
+        seen.extend((path.name, stat.S_IMODE(path.stat().st_mode)) for path in tmp_path.iterdir() if path.is_dir())
+
+    monkeypatch.setattr(archive_module, "_write", write)
+    unpack(zip_of(tmp_path / "a.zip", {"a": b"1"}), tmp_path / "out")
+    assert [mode for _, mode in seen] == [0o700]
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) & 0o500 == 0o500
 
 
 def test_a_zip_whose_header_lies_about_its_size_is_refused(tmp_path: Path) -> None:
@@ -220,3 +268,17 @@ def test_members_of_a_rar_pass_the_same_checks(tmp_path: Path, monkeypatch: pyte
     for bad in (_RarInfo("../x"), _RarInfo("x", link=True)):
         monkeypatch.setattr(_RarFile, "members", (bad,))
         assert_refused(tmp_path / "a.rar", "leaves|link")
+
+
+def test_only_a_marker_of_ours_says_that_an_archive_is_unpacked(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    folder = lake.root / "videos" / "set" / "archive"
+    archive = zip_of(tmp_path / "a.zip", {".unpacked.json/x": b"1", ".archive.unpacked.json": b"2", "v": b"3"})
+    for torn in (None, b"", b'{"archive": ', b"[]"):
+        if torn is not None:
+            folder.with_name(".archive.unpacked.json").write_bytes(torn)
+        unpacked(lake, archive, folder, "set")
+        assert (folder / "v").read_bytes() == b"3"
+        (folder / "v").unlink()  # comes back only when it is unpacked again
+    unpacked(lake, archive, folder, "set")
+    assert not (folder / "v").exists()

@@ -47,6 +47,8 @@ class Moody:
 
     def _run(self, clip: Clip, frames: Frames) -> Rows:
         mark = Path(self.folder) / clip.clip_id
+        if clip.clip_id.startswith("slow"):
+            time.sleep(2)
         if clip.clip_id.startswith("hangs"):
             time.sleep(600)
         if clip.clip_id.startswith("dies_always") or (clip.clip_id.startswith("dies_once") and not mark.exists()):
@@ -109,6 +111,27 @@ def test_moody_clips_get_their_codes_and_the_others_the_same_rows_as_serial(
         "poses", held.filter([r["clip_id"].startswith("good") for r in held.to_pylist()])
     )
     assert extract([extractor], [*good, *moody], parallel, ray_engine, progress=False).already_done == 9
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_clip_is_late_by_its_worker_s_clock_not_by_the_driver_s(
+    tmp_path: Path, make_clip: Callable[[str], Clip], ray_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that believes every clip to be at work for 100 s already, as one that was busy or waited for a node would."""
+    from pipelines import engine
+
+    begin = engine._Slot.begin
+
+    def begin_early(slot: Any) -> None:
+        begin(slot)
+        slot.since -= 100
+
+    monkeypatch.setattr(engine._Slot, "begin", begin_early)
+    clips = [make_clip(name) for name in ("slow0", "slow1", "slow2", "hangs")]
+    report = extract([Moody(folder=str(tmp_path))], clips, Lake(tmp_path / "lake").create(), ray_engine, progress=False, time_limit_s=6)
+    assert [(clip, code) for clip, _, code, _ in report.failures] == [("hangs", "timeout")]
+    assert report.extracted == 3
+    assert report.seconds < 60
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.fault_drill.__main__ import drill, scan
 from benchmarks.fault_drill.corpus import BEHAVIOURS, FAULTS, FILE_FAULTS, write_corpus
+from pipelines.video import read_video
 
 
 def test_there_are_thirty_ways_and_each_comes_before_any_comes_twice(tmp_path: Path) -> None:
@@ -18,6 +19,14 @@ def test_there_are_thirty_ways_and_each_comes_before_any_comes_twice(tmp_path: P
     assert {row["video_id"] for row in rows} == set(faults)
     codes = {faults[row["video_id"]]: row["code"] for row in rows}
     assert (codes[""], codes["zero_bytes"], codes["text"]) == (None, "empty_file", "not_a_video")
+
+
+def test_a_damaged_stream_decodes_to_the_same_frames_every_time(tmp_path: Path) -> None:
+    """With FFmpeg's threads the concealed frames of one in ten decodes were others."""
+    faults = write_corpus(tmp_path, 30, 2)
+    damaged = tmp_path / "drill_0025_00.mp4"
+    assert damaged.name in faults
+    assert len({read_video(damaged).tobytes() for _ in range(60)}) == 1
 
 
 @pytest.mark.slow

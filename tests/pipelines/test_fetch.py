@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from pipelines.sources.ted_talks import read_chunks, scan_ted_talks
 from pipelines.sources.ubc_fashion import scan_ubc_fashion
 from pipelines.sources.url_list import scan_url_list
 from pipelines.video import encode_video
+from tests.layouts.flaky import Server, flaky
 
 FAST = FetchLimits(
     tries=4, backoff_s=0.01, longest_wait_s=0.05, read_s=1, wall_s=3, requests_per_s=1000, burst=1000, allow_private_hosts=True
@@ -35,120 +33,12 @@ FAST = FetchLimits(
 LOCAL = {n: getattr(FAST, n) for n in FetchLimits.__slots__} | {"accept_terms": True}
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `data` under every path; the path's first word says what goes wrong, `hits` counts its requests."""
-
-    data: bytes
-    hits: dict[str, int]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is what some tests are about."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args: Any) -> None:
-        return
-
-    def do_GET(self) -> None:
-        name = self.path.strip("/").split("/")[0].split(".")[0]
-        hit = self.server.hits[self.path] = self.server.hits.get(self.path, 0) + 1
-        self.close_connection = True
-        getattr(self, f"do_{name}", self.do_good)(hit)
-
-    def start(self, status: int, **headers: Any) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), str(value))
-        self.end_headers()
-
-    def send(self, tag: str, stop: int | None = None, data: bytes | None = None) -> None:
-        """The rest of the file that If-Range and Range ask for, `stop` bytes of it at most."""
-        data = self.server.data if data is None else data
-        asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        first = int(asked[1]) if asked and self.headers.get("If-Range") == tag else 0
-        extra = {"Content_Range": f"bytes {first}-{len(data) - 1}/{len(data)}"} if first else {}
-        self.start(206 if first else 200, Content_Type="video/mp4", Content_Length=len(data) - first, ETag=tag, **extra)
-        self.wfile.write(data[first:][:stop])
-
-    def do_good(self, hit: int) -> None:
-        self.send('"v1"')
-
-    def do_drops(self, hit: int) -> None:
-        self.send('"v1"', stop=len(self.server.data) // 3 if hit < 4 else None)
-
-    def do_changes(self, hit: int) -> None:
-        old = bytes(len(self.server.data))
-        self.send(f'"v{min(hit, 2)}"', stop=len(old) // 2 if hit == 1 else None, data=old if hit == 1 else None)
-
-    def do_lies(self, hit: int) -> None:  # says less than there is: a cut file that arrives "whole"
-        data = self.server.data
-        self.start(200, Content_Type="video/mp4", Content_Length=len(data) // 2)
-        self.wfile.write(data)
-
-    def do_page(self, hit: int) -> None:
-        self.start(200, Content_Type="text/html", Content_Length=4)
-        self.wfile.write(b"<b/>")
-
-    def do_disguised(self, hit: int) -> None:
-        self.start(200, Content_Type="video/mp4", Content_Length=15)
-        self.wfile.write(b"<html>no</html>")
-
-    def do_busy(self, hit: int) -> None:
-        if hit < 3:
-            self.start(503 if hit == 1 else 429, Retry_After=0, Content_Length=0)
-        else:
-            self.send('"v1"')
-
-    def do_status(self, hit: int) -> None:
-        self.start(int(self.path.split("/")[2].split(".")[0]), Content_Length=0)
-
-    def do_stalls(self, hit: int) -> None:
-        self.start(200, Content_Type="video/mp4", Content_Length=len(self.server.data))
-        time.sleep(3)
-
-    def do_dribbles(self, hit: int) -> None:
-        self.start(200, Content_Type="video/mp4")
-        for _ in range(100):
-            self.wfile.write(b"\0")
-            time.sleep(0.1)
-
-    def do_dribbleshead(self, hit: int) -> None:
-        for _ in range(100):
-            self.wfile.write(b"H")
-            time.sleep(0.1)
-
-    def do_endless(self, hit: int) -> None:
-        self.start(200, Content_Type="video/mp4")
-        while True:
-            self.wfile.write(bytes(1 << 16))
-
-    def do_tofile(self, hit: int) -> None:
-        self.start(302, Location="file:///etc/passwd", Content_Length=0)
-
-    def do_list(self, hit: int) -> None:
-        data = f"{self.server.url}/good/{self.path[-5]}.mp4\n".encode()
-        self.start(200, Content_Type="text/plain", Content_Length=len(data))
-        self.wfile.write(data)
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     path = tmp_path / "source.mp4"
     encode_video(path, np.random.default_rng(0).integers(0, 255, (50, 64, 64, 3), np.uint8), Fraction(25))
-    made = Server(("127.0.0.1", 0), Handler)
-    made.data, made.hits, made.daemon_threads, made.block_on_close = path.read_bytes(), {}, True, False
-    thread = threading.Thread(target=lambda: made.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    with flaky(path.read_bytes()) as made:
+        yield made
 
 
 def fetch(server: Server, what: str, folder: Path, **limits: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.masks import decode_rle, encode_rle, pack_array, unpack_array
+from pipelines.masks import decode_rle, encode_rle, pack_array, run_lengths, unpack_array
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -40,3 +40,21 @@ def test_packing_is_lossless_and_writable(dtype: str) -> None:
 
 def test_packing_compresses_flat_masks() -> None:
     assert len(pack_array(np.zeros((1080, 1920), np.uint8))[0]) < 1000
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 7), (64, 64), (301, 200), (720, 1280)])
+def test_decoding_equals_pycocotools(height: int, width: int) -> None:
+    from pycocotools import mask as coco
+
+    rng = np.random.default_rng(height)
+    smooth = np.add.outer(rng.normal(size=height).cumsum(), rng.normal(size=width).cumsum()) > 0
+    for mask in (smooth, rng.random((height, width)) < 0.5, np.ones((height, width), bool), np.zeros((height, width), bool)):
+        rle = encode_rle(mask)
+        expected = coco.decode({"size": [height, width], "counts": rle}).astype(bool)
+        np.testing.assert_array_equal(decode_rle(rle, height, width), expected)
+        assert run_lengths(rle)[1::2].sum() == mask.sum()
+
+
+def test_run_lengths_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="20 pixels are no mask of 5x5"):
+        decode_rle(encode_rle(np.ones((5, 4), bool)), 5, 5)

@@ -1,0 +1,117 @@
+"""Clips of another lab in a folder: finding them, reading what they say of themselves, and their frames.
+
+DIR/<clip id or video id>/frames/000000.png ...   with meta.json beside frames/   (docs/predictions.md)
+DIR/<id>/000000.png ...                           the same without the inner folder
+DIR/<id>.mp4 .mov .webm .mkv .avi .gif            one video per clip; lossy
+DIR/<id>.png                                      a strip: all frames of the clip side by side, left to right
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from pipelines.clip import Frames
+from pipelines.errors import ClipError, UserError
+from pipelines.video import read_video
+
+VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
+_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_LOSSY_IMAGES = (".jpg", ".jpeg", ".webp")
+_META = ("method", "weights_id", "commit", "resolution_native", "fps", "ref_index", "crop_box_in_source", "padding", "seed", "steps", "cfg",
+         "frame_rule", "uses_truth_sharpness")  # fmt: skip
+Kind = Literal["frames", "video", "strip"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignClip:
+    """One clip as it lies in the folder."""
+
+    name: str  # clip id or video id, as the file or folder is called
+    path: Path  # folder of images, video, or strip
+    kind: Kind
+    meta: Mapping[str, Any]  # of meta.json; {} without one
+
+    @property
+    def lossy(self) -> bool:
+        """Whether frames lost something on their way into this format."""
+        if self.kind == "frames":
+            return any(path.suffix.lower() in _LOSSY_IMAGES for path in self.path.iterdir())
+        return self.kind == "video"
+
+    def frames(self, expected: int) -> Frames:
+        """[T, H, W, 3] uint8 RGB without the recorded padding; a strip is cut into `expected` frames. Raises ClipError."""
+        frames = _cut(self.path, self.name, expected) if self.kind == "strip" else read_video(self.path)
+        return _unpadded(self.name, frames, self.meta.get("padding"))
+
+
+def foreign_clips(folder: Path) -> list[ForeignClip]:
+    """Clips of a folder, sorted by name. Raises UserError: no folder, nothing in it, one clip twice, a bad meta.json."""
+    if not folder.is_dir():
+        raise UserError(f"--predictions {folder}: no such folder")
+    found = [clip for path in sorted(folder.iterdir()) if not path.name.startswith(".") and (clip := _clip(folder, path))]
+    if not found:
+        raise UserError(f"--predictions {folder}: no folder of frames, no video ({' '.join(VIDEOS)}) and no .png strip in it")
+    twice = sorted({clip.name for clip in found if [other.name for other in found].count(clip.name) > 1})
+    if twice:
+        raise UserError(f"--predictions {folder}: {twice[0]} is there more than once; keep one file or folder per clip")
+    return found
+
+
+def _clip(folder: Path, path: Path) -> ForeignClip | None:
+    if path.is_dir():
+        inner = path / "frames" if (path / "frames").is_dir() else path
+        if not any(file.suffix.lower() in _IMAGES for file in inner.iterdir()):
+            return None
+        return ForeignClip(name=path.name, path=inner, kind="frames", meta=_meta(path / "meta.json"))
+    kind: Kind | None = "video" if path.suffix.lower() in VIDEOS else "strip" if path.suffix.lower() == ".png" else None
+    return None if kind is None else ForeignClip(name=path.stem, path=path, kind=kind, meta=_meta(folder / f"{path.stem}.json"))
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error})") from None
+    unknown = sorted(set(meta) - set(_META)) if isinstance(meta, dict) else ["(no object)"]
+    if unknown:
+        raise UserError(f"{path}: unknown field {unknown[0]!r}; the fields are: {', '.join(_META)}")
+    if not isinstance(meta.get("ref_index"), int | None) or isinstance(meta.get("ref_index"), bool):
+        raise UserError(f"{path}: ref_index must be a frame number or null, not {meta['ref_index']!r}")
+    if not isinstance(meta.get("uses_truth_sharpness"), bool | None):
+        raise UserError(f"{path}: uses_truth_sharpness must be true or false, not {meta['uses_truth_sharpness']!r}")
+    return dict(meta)
+
+
+def _cut(path: Path, name: str, expected: int) -> Frames:
+    try:
+        with Image.open(path) as image:
+            strip = np.asarray(image.convert("RGB"))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ClipError("decode_error", name, f"{path.name}: {error}", "write the strip again") from None
+    height, width, _ = strip.shape
+    if width % expected:
+        raise ClipError("frame_count", name, f"a strip {width} px wide does not hold {expected} frames of one width",
+                        "put exactly the clip's frames side by side")  # fmt: skip
+    return np.ascontiguousarray(strip.reshape(height, expected, width // expected, 3).swapaxes(0, 1))
+
+
+def _unpadded(name: str, frames: Frames, padding: Any) -> Frames:
+    """padding: [left, top, right, bottom] px that the method added, or null."""
+    if padding is None:
+        return frames
+    if not (isinstance(padding, list) and len(padding) == 4 and all(type(p) is int and p >= 0 for p in padding)):
+        raise ClipError("bad_annotation", name, f"meta.json: padding is {padding!r}", "give [left, top, right, bottom] in pixels, or null")
+    left, top, right, bottom = padding
+    height, width = frames.shape[1:3]
+    if left + right >= width or top + bottom >= height:
+        raise ClipError("bad_annotation", name, f"padding {padding} leaves nothing of {width}x{height}", "correct meta.json")
+    return np.ascontiguousarray(frames[:, top : height - bottom, left : width - right])

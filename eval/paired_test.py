@@ -1,0 +1,106 @@
+"""Is one method better than another: paired permutation test over clips, Holm over the metrics."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eval.metrics import METRICS
+
+FEW_CLIPS = 6  # with five clips the smallest two-sided p-value is 2 / 2**5 = 0.0625: nothing can be significant
+FEW_FRAMES = 8  # a clip's mean over fewer frames is mostly chance
+SIGNIFICANT = 0.05
+EXACT_CLIPS = 14  # up to here all 2**n sign flips are counted
+PERMUTATIONS = 20_000
+_SEED = 0
+_SLACK = 1e-12  # flips whose statistic is the observed one up to rounding count as equal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One metric of method `a` against method `b` on the clips that both have."""
+
+    metric: str
+    difference: float  # mean over clips of a - b, in the metric's unit
+    p_value: float  # two-sided
+    p_holm: float  # adjusted for the number of metrics tested together
+    clips: int
+    frames: int
+    warnings: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """better | worse | no difference shown: of method a."""
+        if self.p_holm > SIGNIFICANT or self.difference == 0:
+            return "no difference shown"
+        return "better" if (self.difference > 0) == (METRICS[self.metric].better == "up") else "worse"
+
+
+def permutation_p(differences: npt.ArrayLike) -> float:
+    """Two-sided p-value of mean(differences) = 0 when each clip's sign is chance (Fisher 1935; Good 2005, 3.2).
+
+    differences: [N] one per clip. Exact for N <= EXACT_CLIPS; else PERMUTATIONS random flips with a fixed seed, and
+    (hits + 1) / (flips + 1), which is never 0. 1.0 when all are zero. Raises ValueError for none or for NaN.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        raise ValueError("differences must be finite, and at least one")
+    observed, slack = abs(values.sum()), _SLACK * np.abs(values).sum()
+    if len(values) <= EXACT_CLIPS:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(values))))
+        return float(np.mean(np.abs(signs @ values) >= observed - slack))
+    signs = np.random.default_rng(_SEED).choice((1.0, -1.0), size=(PERMUTATIONS, len(values)))
+    return float((np.count_nonzero(np.abs(signs @ values) >= observed - slack) + 1) / (PERMUTATIONS + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for testing them together (Holm 1979); keeps the order given."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> list[Comparison]:
+    """Method a against method b. a, b: rows of `scores` of one protocol and split, each one method.
+
+    A clip's value is its mean over frames, sum / count; clips that only one of them has are left out. Set metrics (FID,
+    FVD) have no value per clip, so they are not tested. Raises ValueError for rows of two protocols, splits or methods.
+    """
+    for rows in (a, b):
+        if len({row["prediction_id"] for row in rows}) > 1:
+            raise ValueError("rows of several methods; pass one method on each side")
+    if len({(row["protocol"], row["split"]) for row in [*a, *b]}) > 1:
+        raise ValueError("rows of several protocols or splits cannot be compared")
+    pairs = {metric: _pairs(a, b, metric) for metric in METRICS}
+    tested = {metric: found for metric, found in pairs.items() if found}
+    p_values = [permutation_p([x - y for x, y, _ in found]) for found in tested.values()]
+    return [_comparison(metric, found, p, adjusted)
+            for (metric, found), p, adjusted in zip(tested.items(), p_values, holm(p_values), strict=True)]  # fmt: skip
+
+
+def _pairs(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[float, float, int]]:
+    """(value of a, value of b, frames) per common clip, sorted by clip id; only where both rows count the same frames."""
+    mine, theirs = (
+        {row["clip_id"]: row for row in rows if row["metric"] == metric and row["status"] == "ok" and row["count"]} for rows in (a, b)
+    )
+    both = [(mine[clip], theirs[clip]) for clip in sorted(mine.keys() & theirs.keys())]
+    return [(x["sum"] / x["count"], y["sum"] / y["count"], x["count"]) for x, y in both
+            if x["count"] == y["count"] and x["truth_sha256"] == y["truth_sha256"]]  # fmt: skip
+
+
+def _comparison(metric: str, pairs: Sequence[tuple[float, float, int]], p_value: float, p_holm: float) -> Comparison:
+    warnings = []
+    if len(pairs) < FEW_CLIPS:
+        warnings.append(f"{len(pairs)} clips are too few: under {FEW_CLIPS} no difference can be significant")
+    if min(frames for _, _, frames in pairs) < FEW_FRAMES:
+        warnings.append(f"a clip has fewer than {FEW_FRAMES} scored frames")
+    return Comparison(metric=metric, difference=float(np.mean([x - y for x, y, _ in pairs])), p_value=p_value, p_holm=p_holm,
+                      clips=len(pairs), frames=sum(frames for _, _, frames in pairs), warnings=tuple(warnings))  # fmt: skip

@@ -1,0 +1,108 @@
+"""Which clip of a folder answers which true clip, and everything that is wrong with that, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from eval.foreign_clips import ForeignClip
+from eval.geometry import ASPECT_TOLERANCE
+from eval.protocol import Protocol
+from pipelines.clip import Clip
+from pipelines.errors import ClipError, UserError
+
+Problem = Literal["missing", "extra", "wrong length", "wrong size", "reference frame", "unreadable"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing that does not fit."""
+
+    problem: Problem
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairing:
+    """matched: clip id -> (true clip, delivered clip, reference frame); only clips that can be scored."""
+
+    clips: int  # of the split
+    matched: Mapping[str, tuple[Clip, ForeignClip, int | None]]
+    findings: tuple[Finding, ...]
+
+    def text(self) -> str:
+        """The report for people: one line of counts, then one line per finding, missing clips first."""
+        lossy = sum(foreign.lossy for _, foreign, _ in self.matched.values())
+        counts = {finding.problem: sum(f.problem == finding.problem for f in self.findings) for finding in self.findings}
+        parts = [f"{len(self.matched)} of {self.clips} clips can be scored", *(f"{count} {name}" for name, count in counts.items())]
+        lines = [", ".join(parts) + (f"; {lossy} lossy" if lossy else "")]
+        return "\n".join([*lines, *(f"  {f.problem}: {f.name}: {f.detail}" for f in self.findings)])
+
+
+def pair(clips: Sequence[Clip], delivered: Sequence[ForeignClip], protocol: Protocol, reference_frame: int | None) -> Pairing:
+    """Match by clip id, or by video id where the video has one clip in the split; decode each delivered clip once to check it.
+
+    reference_frame: of clips whose meta.json has no ref_index; None = the reference is no frame of the clip.
+    Raises UserError when two delivered clips answer one true clip.
+    """
+    names = _names(clips)
+    answers: dict[str, ForeignClip] = {}
+    findings = []
+    for foreign in delivered:
+        clip = names.get(foreign.name)
+        if clip is None:
+            findings.append(Finding(problem="extra", name=foreign.name, detail="no clip or single-clip video of the split has this name"))
+        elif clip.clip_id in answers:
+            raise UserError(f"{answers[clip.clip_id].name} and {foreign.name} both answer clip {clip.clip_id}; keep one of them")
+        else:
+            answers[clip.clip_id] = foreign
+    missing = [Finding(problem="missing", name=c.clip_id, detail=f"video {c.video_id}") for c in clips if c.clip_id not in answers]
+    matched = {}
+    for clip in clips:
+        if clip.clip_id in answers:
+            foreign = answers[clip.clip_id]
+            reference = foreign.meta.get("ref_index", reference_frame)
+            wrong = _wrong(clip, foreign, protocol, reference)
+            findings += [wrong] if wrong else []
+            if wrong is None:
+                matched[clip.clip_id] = (clip, foreign, reference)
+    return Pairing(clips=len(clips), matched=matched, findings=(*missing, *findings))
+
+
+def _names(clips: Sequence[Clip]) -> dict[str, Clip]:
+    videos = [clip.video_id for clip in clips]
+    alone = {clip.video_id: clip for clip in clips if videos.count(clip.video_id) == 1}
+    return {**alone, **{clip.clip_id: clip for clip in clips}}
+
+
+def _wrong(clip: Clip, foreign: ForeignClip, protocol: Protocol, reference: int | None) -> Finding | None:
+    """The first thing that keeps this clip from being scored."""
+    if reference is not None and not 0 <= reference < clip.num_frames:
+        return Finding(problem="reference frame", name=foreign.name, detail=f"{reference} is not in 0..{clip.num_frames - 1}")
+    crop = foreign.meta.get("crop_box_in_source")
+    if crop is not None and list(crop) != [0, 0, clip.width, clip.height]:
+        detail = f"made from the crop {crop} of {clip.width}x{clip.height}; deliver whole frames, or make the data set of the cropped clips"
+        return Finding(problem="wrong size", name=foreign.name, detail=detail)
+    try:
+        frames = foreign.frames(clip.num_frames)
+    except ClipError as error:
+        problem: Problem = "wrong length" if error.code == "frame_count" else "unreadable"
+        return Finding(problem=problem, name=foreign.name, detail=error.reason)
+    if len(frames) != clip.num_frames:
+        detail = f"{len(frames)} frames, the true clip has {clip.num_frames}"
+        return Finding(problem="wrong length", name=foreign.name, detail=detail)
+    height, width = frames.shape[1:3]
+    if not _fits((height, width), clip, protocol):
+        detail = f"{width}x{height}, the true clip is {clip.width}x{clip.height}"
+        return Finding(problem="wrong size", name=foreign.name, detail=detail)
+    return None
+
+
+def _fits(size: tuple[int, int], clip: Clip, protocol: Protocol) -> bool:
+    """Under a protocol that resizes only the aspect counts; eval/geometry.py decides the same again for every clip."""
+    if protocol.short_side is None:
+        return size == (clip.height, clip.width)
+    own, true = protocol.size_of(*size), protocol.size_of(clip.height, clip.width)
+    return all(abs(a - b) <= ASPECT_TOLERANCE * a for a, b in zip(true, own, strict=True))

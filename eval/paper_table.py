@@ -1,0 +1,171 @@
+"""A paper's table laid out again, cell by cell as printed, with our numbers below where protocol, data set and split match."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from eval.grid import Grid
+from eval.published import PUBLISHED_CSV, published_rows
+from eval.published.matching import impossible, source_of
+from eval.table import TITLES
+from pipelines.errors import UserError
+from pipelines.lake import Lake
+
+_MARK = "†"  # beside an impossible value
+_ARROWS = {"up": "↑", "down": "↓"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Printed:
+    """A cell: the text as the paper prints it, and what `published` says of it."""
+
+    text: str
+    row: Mapping[str, Any]
+
+
+_Column = tuple[str, str]  # metric as printed, data set id
+_Line = tuple[str, str]  # method as printed, variant
+
+
+def printed_cells(path: Path = PUBLISHED_CSV) -> list[Printed]:
+    """Every cell of the papers' tables in their order."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        texts = [row["value"] for row in csv.DictReader(stream)]
+    return [Printed(text=text, row=row) for text, row in zip(texts, published_rows(path), strict=True)]
+
+
+def paper_grids(paper: str, table: str, benchmark: Iterable[Mapping[str, Any]] = ()) -> list[Grid]:
+    """Grids of a paper's Table N; "1" also finds 1a and 1b. benchmark: rows of `benchmark`, ours.
+
+    Raises UserError that lists the papers, or the paper's tables.
+    """
+    ours, cells = list(benchmark), printed_cells()
+    named = _chosen(paper, table, cells)
+    return [_grid([cell for cell in cells if cell.row["paper"] == paper and cell.row["table"] == name], ours) for name in named]
+
+
+def lake_grids(lake: Lake, paper: str, table: str) -> list[Grid]:
+    """The same with the rows of the lake's benchmark."""
+    datasets = {cell.row["dataset_id"] for cell in printed_cells() if cell.row["paper"] == paper}
+    rows = [row for dataset in sorted(datasets) for row in lake.rows("benchmark", pc.field("dataset") == dataset)]
+    return paper_grids(paper, table, rows)
+
+
+def _chosen(paper: str, table: str, cells: Sequence[Printed]) -> list[str]:
+    papers = list(dict.fromkeys(cell.row["paper"] for cell in cells))
+    if paper not in papers:
+        raise UserError(f"--paper {paper}: unknown; there are: {', '.join(papers)}")
+    tables = list(dict.fromkeys(cell.row["table"] for cell in cells if cell.row["paper"] == paper))
+    wanted = re.sub(r"(?i)^table\s*", "", table.strip()).lower()
+    found = [name for name in tables if re.fullmatch(rf"Table {re.escape(wanted)}[a-z]?", name)]
+    if not wanted or not found:
+        raise UserError(f"--table {table}: the paper {paper} has: {', '.join(tables)}")
+    return found
+
+
+def _grid(cells: Sequence[Printed], ours: Sequence[Mapping[str, Any]]) -> Grid:
+    columns = _columns(cells)
+    lines: dict[_Line, dict[_Column, Printed]] = {}
+    for cell in cells:
+        lines.setdefault((cell.row["method"], cell.row["variant"]), {})[_column(cell)] = cell
+    several = len({dataset for _, dataset in columns if dataset != "none"}) > 1
+    rows, notes = [], []
+    for line, held in lines.items():
+        texts, found = _paper_line(line, held, list(columns))
+        rows.append(texts)
+        notes += found
+    added = _our_lines(columns, ours)
+    head = ("Method", *(_title(column, cell, several) for column, cell in columns.items()))
+    some = cells[0].row
+    return Grid(title=f"{some['paper']}, {some['table']} as printed" + (", and ours below" if added else ""), head=head,
+                rows=tuple([*rows, *added]), notes=tuple([*_source_notes(columns), *notes]),
+                rule_before=len(rows) if added else None)  # fmt: skip
+
+
+def _column(cell: Printed) -> _Column:
+    return (cell.row["metric"], cell.row["dataset_id"])
+
+
+def _columns(cells: Sequence[Printed]) -> dict[_Column, Printed]:
+    """Columns in the paper's order, each with one of its cells; a metric on two data sets stands side by side."""
+    first: dict[_Column, Printed] = {}
+    for cell in cells:
+        first.setdefault(_column(cell), cell)
+    order = list(dict.fromkeys(metric for metric, _ in _fullest(cells)))
+    datasets = list(dict.fromkeys(dataset for _, dataset in first))
+    return {key: first[key] for key in sorted(first, key=lambda key: (order.index(key[0]), datasets.index(key[1])))}
+
+
+def _fullest(cells: Sequence[Printed]) -> list[_Column]:
+    """Columns as the row with most cells has them, so that a row with gaps does not decide the order; then the rest."""
+    lines: dict[_Line, list[_Column]] = {}
+    for cell in cells:
+        lines.setdefault((cell.row["method"], cell.row["variant"]), []).append(_column(cell))
+    return [*max(lines.values(), key=len), *(column for line in lines.values() for column in line)]
+
+
+def _title(column: _Column, cell: Printed, several: bool) -> str:
+    scale = f" (×{cell.row['scale']:.0e})" if cell.row["scale"] not in (None, 1.0, 1e-2) else ""
+    where = f" {column[1]}" if several and column[1] != "none" else ""
+    return f"{column[0]}{scale}{where} {_ARROWS[cell.row['better']]}"
+
+
+def _paper_line(line: _Line, held: Mapping[_Column, Printed], columns: Sequence[_Column]) -> tuple[tuple[str, ...], list[str]]:
+    name = " ".join(part for part in (line[0], f"({line[1]})" if line[1] else "") if part)
+    texts, notes = [name], []
+    siblings = [cell.row for cell in held.values()]
+    for column in columns:
+        cell = held.get(column)
+        why = impossible(cell.row, siblings) if cell else ""
+        corrected = cell is not None and cell.row["corrected_value"] is not None
+        texts.append("–" if cell is None else cell.text + (_MARK if why else ""))
+        if why and cell:
+            notes.append(f"{_MARK} {name}, {column[0]} {cell.text}: {why}; not reproducible as this metric")
+        if cell and corrected:
+            notes.append(f"{name}, {column[0]} {cell.text}: read as {cell.row['corrected_value']:g}, the decimal point is lost in the text")
+    return tuple(texts), notes
+
+
+def _source_notes(columns: Mapping[_Column, Printed]) -> list[str]:
+    """Which protocol and split would compare with this table, and how certain that is."""
+    some = next(iter(columns.values())).row
+    source = source_of(some["paper"], some["table"])
+    notes = [f"compares with protocol {source.protocol}; not certain: {source.doubt}"]
+    for dataset in dict.fromkeys(dataset for _, dataset in columns):
+        split, doubt = source.splits.get(dataset, ("", ""))
+        if split:
+            notes.append(f"{dataset}: split {split}" + (f"; not certain: {doubt}" if doubt else ""))
+    return notes
+
+
+def _our_lines(columns: Mapping[_Column, Printed], ours: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Our methods, one line each, values in the column's scale; only rows under the table's own protocol and split."""
+    some = next(iter(columns.values())).row
+    source = source_of(some["paper"], some["table"])
+    found: dict[str, dict[_Column, str]] = {}
+    for row in ours:
+        split = source.splits.get(row["dataset"], ("",))[0]
+        if row["protocol"] != source.protocol or row["split"] != split or row["value"] is None:
+            continue
+        for column, cell in columns.items():
+            if cell.row["metric_id"] == row["metric"] and column[1] == row["dataset"]:
+                found.setdefault(_our_name(row), {})[column] = _shown(row["value"] / (cell.row["scale"] or 1.0), cell.text)
+    return [(name, *(cells.get(column, "–") for column in columns)) for name, cells in sorted(found.items())]
+
+
+def _our_name(row: Mapping[str, Any]) -> str:
+    detail = ", ".join(part for part in (row["variant"] or "", f"seed {row['seed']}") if part)
+    return f"{TITLES.get(row['method'], row['method'])} (measured here: {detail})"
+
+
+def _shown(value: float, like: str) -> str:
+    """A value with the digits of a printed one: 3.21E-04, 0.672, 284.8."""
+    digits = len(re.sub(r"E.*", "", like).rpartition(".")[2]) if "." in like else 3
+    return f"{value:.{digits}E}" if "E" in like else f"{value:.{digits}f}"

@@ -1,0 +1,126 @@
+"""Clips of other labs: every layout gives the same numbers as its frames, and what does not fit is said before scoring."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.import_predictions import LOSSY, TRUTH_SHARPNESS, pair_folder, score_folder, write_lossless
+from eval.metrics.l1 import L1
+from pipelines.errors import UserError
+from pipelines.video import decode_frames, encode_video, read_video
+
+GROUP = {"dataset": "performers_test", "split": "test", "protocol": "demo_standin"}
+
+
+def worse(frames: np.ndarray) -> np.ndarray:
+    return np.clip(frames.astype(int) + 9, 0, 255).astype(np.uint8)
+
+
+def write_frames(folder: Path, frames: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{i:06d}.png")
+
+
+def l1_sums(tiny: Any, prediction_id: str) -> dict[str, float]:
+    return {r["clip_id"]: r["sum"] for r in tiny.lake.rows("scores") if r["metric"] == "l1" and r["prediction_id"] == prediction_id}
+
+
+def test_frames_strips_and_video_ids_give_the_exact_numbers(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny, shown = make_lake(clips=3, frames=6), []
+    clips = tiny.lake.clips("performers_test", "test")
+    made = {clip.clip_id: worse(decode_frames(clip)) for clip in clips}
+    a, b, c = clips
+    write_frames(tmp_path / "in" / a.clip_id / "frames", made[a.clip_id])
+    write_frames(tmp_path / "in" / b.video_id, made[b.clip_id])
+    Image.fromarray(np.concatenate(list(made[c.clip_id]), axis=1)).save(tmp_path / "in" / f"{c.clip_id}.png")
+    report = score_folder(tiny.lake, tmp_path / "in", method="other", **GROUP, show=shown.append)
+    assert (report.scored, report.failed) == (3, [])
+    assert shown == ["3 of 3 clips can be scored"]
+    assert L1.per_frame is not None
+    for clip in clips:
+        want = L1.per_frame(made[clip.clip_id][1:], decode_frames(clip)[1:]).sum()
+        assert l1_sums(tiny, report.prediction_id)[clip.clip_id] == pytest.approx(want, abs=1e-15)
+    assert {(r["lossy"], r["reason"]) for r in tiny.lake.rows("predictions")} == {(False, None)}
+    again = score_folder(tiny.lake, tmp_path / "in", method="other", **GROUP, show=shown.append)
+    assert (again.prediction_id, again.scored, again.cached) == (report.prediction_id, 0, 3)
+
+
+def test_lossy_input_and_truth_sharpness_stand_beside_the_scores(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny, shown = make_lake(clips=2, frames=6), []
+    a, b = tiny.lake.clips("performers_test", "test")
+    (tmp_path / "in").mkdir()
+    encode_video(tmp_path / "in" / f"{a.clip_id}.mp4", decode_frames(a), a.fps)
+    drawn = decode_frames(b)
+    drawn[:, :8, :8] = np.arange(6, dtype=np.uint8)[:, None, None, None] * 40  # a GIF joins frames that its palette makes equal
+    images = [Image.fromarray(frame) for frame in drawn]
+    images[0].save(tmp_path / "in" / f"{b.clip_id}.gif", save_all=True, append_images=images[1:], duration=80)
+    (tmp_path / "in" / f"{b.clip_id}.json").write_text(json.dumps({"ref_index": 2, "uses_truth_sharpness": True, "steps": 25}))
+    report = score_folder(tiny.lake, tmp_path / "in", method="other", **GROUP, show=shown.append)
+    assert (report.scored, report.failed, shown) == (2, [], ["2 of 2 clips can be scored; 2 lossy"])
+    flags = {(r["clip_id"], r["reason"]) for r in tiny.lake.rows("scores")}
+    assert flags == {(a.clip_id, LOSSY), (b.clip_id, f"{LOSSY}; {TRUTH_SHARPNESS}")}
+    rows = {r["clip_id"]: r for r in tiny.lake.rows("predictions")}
+    assert [(rows[c.clip_id]["lossy"], rows[c.clip_id]["reference_frame"]) for c in (a, b)] == [(True, 0), (True, 2)]
+    assert rows[a.clip_id]["sampler"] == "steps 25"
+
+
+def test_everything_that_does_not_fit_is_named(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny, folder = make_lake(clips=6, frames=6), tmp_path / "in"
+    clips = tiny.lake.clips("performers_test", "test")
+    truth = [decode_frames(clip) for clip in clips]
+    write_frames(folder / clips[0].clip_id, truth[0][:4])
+    write_frames(folder / clips[1].clip_id, truth[1][:, :, :20])
+    write_frames(folder / clips[2].clip_id, truth[2])
+    (folder / clips[2].clip_id / "meta.json").write_text('{"ref_index": 6}')
+    write_frames(folder / "stranger", truth[0])
+    (folder / f"{clips[3].clip_id}.mp4").write_bytes(b"no video")
+    write_frames(folder / clips[4].clip_id, np.pad(truth[4], ((0, 0), (2, 3), (4, 1), (0, 0))))
+    (folder / clips[4].clip_id / "meta.json").write_text('{"padding": [4, 2, 1, 3]}')
+    pairing = pair_folder(tiny.lake, folder, **GROUP)
+    found = {finding.name: finding.problem for finding in pairing.findings}
+    assert found == {clips[0].clip_id: "wrong length", clips[1].clip_id: "wrong size", clips[2].clip_id: "reference frame",
+                     clips[3].clip_id: "unreadable", clips[5].clip_id: "missing", "stranger": "extra"}  # fmt: skip
+    assert list(pairing.matched) == [clips[4].clip_id]
+    assert not tiny.lake.rows("predictions")
+    assert "4 frames, the true clip has 6" in pairing.text()
+    report = score_folder(tiny.lake, folder, method="other", **GROUP, show=lambda _: None)
+    assert l1_sums(tiny, report.prediction_id)[clips[4].clip_id] == 0.0
+
+
+@pytest.mark.parametrize("meta", ['{"color": 1}', "[", '{"ref_index": true}', '{"uses_truth_sharpness": 1}'])
+def test_a_bad_meta_json_is_an_error(make_lake: Callable[..., Any], tmp_path: Path, meta: str) -> None:
+    tiny = make_lake(clips=1, frames=2)
+    write_frames(tmp_path / "in" / "000", tiny.truth[tiny.clip_ids[0]])
+    (tmp_path / "in" / "000" / "meta.json").write_text(meta)
+    with pytest.raises(UserError, match=r"meta\.json"):
+        pair_folder(tiny.lake, tmp_path / "in", **GROUP)
+
+
+def test_folders_that_cannot_be_used(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny = make_lake(clips=1, frames=2)
+    with pytest.raises(UserError, match="no such folder"):
+        pair_folder(tiny.lake, tmp_path / "none", **GROUP)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UserError, match="strip"):
+        pair_folder(tiny.lake, tmp_path / "in", **GROUP)
+    write_frames(tmp_path / "in" / "stranger", tiny.truth[tiny.clip_ids[0]])
+    with pytest.raises(UserError, match="no clip can be scored"):
+        score_folder(tiny.lake, tmp_path / "in", method="x", **GROUP, show=lambda _: None)
+    with pytest.raises(UserError, match="no usable clips"):
+        pair_folder(tiny.lake, tmp_path / "in", **{**GROUP, "split": "other"})
+
+
+def test_lossless_means_the_same_bytes(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 17, 23, 3), dtype=np.uint8)
+    write_lossless(tmp_path / "a.ffv1.mkv", frames, Fraction(30000, 1001))
+    assert np.array_equal(read_video(tmp_path / "a.ffv1.mkv"), frames)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ffv1.mkv"]

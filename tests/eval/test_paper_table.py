@@ -1,0 +1,143 @@
+"""The papers' tables come out as printed, impossible values are marked, and ours stand below only where they compare."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from eval.grid import FORMATS, Grid, as_csv, as_latex, as_markdown, escape_latex, render
+from eval.metrics.psnr_overflow import PSNR_OVERFLOW
+from eval.paper_table import paper_grids, printed_cells
+from eval.published.matching import OVERFLOW_FLOOR_DB, impossible, l1_ceiling_db, source_of
+from pipelines.errors import UserError
+
+TABLES = sorted({(cell.row["paper"], cell.row["table"]) for cell in printed_cells()})
+MERGED = {("pose_animate", "Table 2a")}  # the text at hand runs two rows of this table into one line
+_NUMBER = re.compile(r"\d[\d.]*(E-\d+)?[G%]?")
+
+
+def ours(**changed: object) -> dict[str, object]:
+    row = {"protocol": "disco", "dataset": "tiktok", "split": "tiktok_disco10", "prediction_id": "p", "method": "hfca", "variant": "demo",
+           "seed": 3, "metric": "l1", "value": 2.5e-4, "low": None, "high": None, "clips": 10, "note": None}  # fmt: skip
+    return {**row, **changed}
+
+
+def numbers(line: str) -> list[str]:
+    plain = re.sub(r"\*\*|</?[bu]>|[|/]|(?<=\s)-(?=\s)", " ", line)
+    return [token for token in plain.split() if _NUMBER.fullmatch(token)]
+
+
+@pytest.fixture(scope="session")
+def papers() -> Path:
+    """Texts of the papers (not part of the project)."""
+    beside = Path(os.environ.get("ROTOSCOPE_TEST_MEDIA", "/nonexistent")).parent / "papers"
+    folder = Path(os.environ.get("ROTOSCOPE_TEST_PAPERS", beside))
+    if not (folder / "hfca.txt").is_file():
+        pytest.skip("ROTOSCOPE_TEST_PAPERS names no folder of the papers' texts")
+    return folder
+
+
+def at_the_end(values: list[str], line: list[str]) -> bool:
+    return line[-len(values) :] == values
+
+
+def in_order(values: list[str], line: list[str]) -> bool:
+    rest = iter(line)
+    return all(value in rest for value in values)
+
+
+def values_of(grid: Grid) -> list[list[str]]:
+    return [[text.removesuffix("†") for text in row[1:] if text != "–"] for row in grid.rows]
+
+
+@pytest.mark.parametrize(("paper", "table"), TABLES)
+def test_every_cell_is_in_the_paper(papers: Path, paper: str, table: str) -> None:
+    lines = [numbers(line) for line in (papers / f"{paper}.txt").read_text(encoding="utf-8").splitlines()]
+    (grid,) = paper_grids(paper, table)
+    for row, values in zip(grid.rows, values_of(grid), strict=True):
+        found = in_order if (paper, table) in MERGED else at_the_end
+        assert any(found(values, line) for line in lines), f"{row[0]}: {values}"
+
+
+def test_every_cell_of_the_packaged_file_is_laid_out_once() -> None:
+    cells = printed_cells()
+    assert len(cells) == 687
+    for paper, table in TABLES:
+        (grid,) = paper_grids(paper, table)
+        laid = sorted(value for values in values_of(grid) for value in values)
+        assert laid == sorted(cell.text for cell in cells if (cell.row["paper"], cell.row["table"]) == (paper, table))
+
+
+def test_known_rows_as_printed() -> None:
+    (grid,) = paper_grids("hfca", "1")
+    assert grid.head == ("Method", "L1 ↓", "PSNR ↑", "SSIM ↑", "LPIPS ↓", "FID ↓", "FID-VID ↓", "FVD ↓")
+    assert grid.rows[0] == ("MRAA", "6.43E-04", "28.79", "0.673", "0.245", "85.42", "103.52", "658.12")
+    assert [g.title.split(",")[1].split()[1] for g in paper_grids("hia", "1")] == ["1a", "1b"]
+    (both,) = paper_grids("stable_animator", "Table 1")
+    assert both.rows[0][:5] == ("MRAA", "3.21", "3.62", "–", "26.62")
+
+
+def test_impossible_values_are_marked() -> None:
+    cells = [cell for cell in printed_cells() if cell.row["metric_id"] == "psnr_overflow"]
+    under = [cell for cell in cells if impossible(cell.row, [])]
+    assert {cell.text for cell in under} == {"22.94", "24.10", "22.25", "23.45", "18.86", "23.05", "23.14", "2389", "24.07", "0.931"}
+    assert len(under) == 11  # 23.45 is printed twice
+    assert PSNR_OVERFLOW.low == pytest.approx(OVERFLOW_FLOOR_DB, abs=1e-3)
+    (grid,) = paper_grids("stable_animator", "2")
+    assert [row[2] for row in grid.rows] == ["24.10†", "22.25†", "23.45†", "27.17", "28.85"]
+    assert sum("its own L1 allows" in note for note in grid.notes) == 3
+
+
+def test_a_corrected_psnr_cannot_pass_the_ceiling_of_its_l1() -> None:
+    assert l1_ceiling_db(2.87e-4, 65536) == pytest.approx(22.6, abs=0.05)
+    assert l1_ceiling_db(5.10e-5, 512 * 896) == pytest.approx(20.8, abs=0.06)
+    cells = {cell.row["metric_id"]: dict(cell.row) for cell in printed_cells() if cell.row["paper"] == "hia" and cell.row["method"] == "HIA"
+             and cell.row["table"] == "Table 1b"}  # fmt: skip
+    assert impossible(cells["psnr"], list(cells.values())) == ""
+    assert "20.75 dB" in impossible({**cells["psnr"], "value": 24.0}, list(cells.values()))
+    assert impossible({**cells["psnr"], "value": 24.0}, []) == ""
+
+
+@pytest.mark.parametrize("changed", [{"protocol": "standard"}, {"split": "tiktok_335_340"}, {"dataset": "ted_talks"}, {"value": None}])
+def test_ours_stand_below_only_where_they_compare(changed: dict[str, object]) -> None:
+    (same,) = paper_grids("hfca", "1", [ours(), ours(metric="fvd", value=170.123)])
+    assert same.rule_before == 6
+    assert same.rows[6] == ("HFCA (measured here: demo, seed 3)", "2.50E-04", "–", "–", "–", "–", "–", "170.12")
+    (other,) = paper_grids("hfca", "1", [ours(**changed)])
+    assert len(other.rows) == 6
+    assert any("not certain" in note for note in other.notes)
+
+
+def test_ours_are_shown_in_the_scale_of_the_column() -> None:
+    (grid,) = paper_grids("stable_animator", "1", [ours()])
+    assert grid.rows[-1][1] == "2.50"
+    assert source_of("pose_animate", "Table 1").protocol == "pose_animate_wild"
+
+
+def test_unknown_papers_tables_and_formats_are_named() -> None:
+    with pytest.raises(UserError, match="hfca"):
+        paper_grids("nobody", "1")
+    for table in ("9", "", "1*"):
+        with pytest.raises(UserError, match="Table 5"):
+            paper_grids("hfca", table)
+    with pytest.raises(UserError, match="latex"):
+        render(paper_grids("hfca", "1")[0], "word")
+
+
+def test_text_from_outside_stays_text() -> None:
+    evil = Grid(
+        title="t", head=("Method", "FVD ↓"), rows=((r"a & b_c \input{x} 100% | <b> [1]", "1"), ("[2] é", "2")), bold=frozenset({(0, 1)})
+    )
+    latex = as_latex(evil)
+    assert r"a \& b\_c \textbackslash{}input\{x\} 100\%" in latex
+    assert r"\textbf{1} \\" in latex
+    assert "\n{}[2] e" in latex
+    assert latex.isascii()
+    assert "<b>" not in as_markdown(evil)
+    assert as_markdown(evil).splitlines()[4].count(" | ") == 1
+    assert as_csv(evil).splitlines()[0] == "Method,FVD ↓"
+    assert escape_latex("a\nb") == "a b"
+    assert all(render(evil, style).strip() for style in FORMATS)
