@@ -17,7 +17,8 @@ import imageio.v3
 import numpy as np
 from skimage.transform import resize
 
-from benchmarks.generated_video import alternate, clip_of, report, shots, write
+from benchmarks.generated_video import clip_of, shots, write
+from benchmarks.side_by_side import alternate, report
 from pipelines.clip import Clip, Frames
 from pipelines.video import decode_frames
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.generated_video import alternate, clip_of, report, shots, write
+from benchmarks.generated_video import clip_of, shots, write
+from benchmarks.side_by_side import alternate, report
 from pipelines.clip import Frames
 from pipelines.clip_frames import iterate_images
 from pipelines.video import decode_frames

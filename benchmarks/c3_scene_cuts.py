@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.generated_video import alternate, report, shot, write
+from benchmarks.generated_video import shot, write
+from benchmarks.side_by_side import alternate, report
 from pipelines.clip import Frames
 from pipelines.split import SplitRule, index_video
 from pipelines.video import probe

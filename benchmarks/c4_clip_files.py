@@ -17,7 +17,8 @@ from typing import Any
 import av
 import numpy as np
 
-from benchmarks.generated_video import alternate, clip_of, report, shots, write
+from benchmarks.generated_video import clip_of, shots, write
+from benchmarks.side_by_side import alternate, report
 from pipelines.clip import Clip
 from pipelines.clip_export import copy_clip, encode_clip
 from pipelines.clip_frames import read_clip

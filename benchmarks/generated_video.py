@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,24 +57,3 @@ def clip_of(path: Path, start: int, end: int, crop: tuple[int, int, int, int] | 
         start_pts=start * tick, end_pts=end * tick, time_base=info.time_base, fps=Fraction(info.fps),
         width=crop[2] if crop else info.width, height=crop[3] if crop else info.height, crop=crop,
     )  # fmt: skip
-
-
-def alternate(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; the sides take turns, `rounds` times."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, run in sides.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def report(name: str, seconds: dict[str, float], ratios: dict[str, tuple[float, float | None]], equal: str) -> None:
-    """One line: medians, then each ratio with its gate (None: reported only), then what was asserted."""
-    medians = " ".join(f"{side}={value:.3f}s" for side, value in seconds.items())
-    parts = []
-    for label, (ratio, gate) in ratios.items():
-        verdict = "" if gate is None else f" (gate {gate}: {'holds' if ratio >= gate else 'FAILS'})"
-        parts.append(f"{label}={ratio:.2f}x{verdict}")
-    print(f"{name}: {medians} | {'; '.join(parts)} | {equal}")
