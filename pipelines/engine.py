@@ -166,7 +166,7 @@ class _Slot:
 class _Pool:
     """The actors and what they do. We replace them: Ray's own restart would not know which clip killed an actor, nor count its tries."""
 
-    _MOST_LOAD_DEATHS = 3
+    _MOST_LOAD_DEATHS = 10  # one after the other: nodes that leave and workers that Ray gives up before they begin also end here
 
     def __init__(self, spec: WorkerSpec, waiting: deque[Task], size: int, num_gpus: float, time_limit_s: float) -> None:
         self._spec, self._waiting, self._time_limit_s = spec, waiting, time_limit_s
@@ -233,7 +233,9 @@ class _Pool:
             raise
         slot.calls.popleft()
         slot.begin()
-        if task is not None:
+        if task is None:
+            self._load_deaths = 0
+        else:
             yield result
 
     def _died(self, slot: _Slot, task: Task | None) -> Iterator[Result]:
