@@ -166,7 +166,7 @@ class _Slot:
 class _Pool:
     """The actors and what they do. We replace them: Ray's own restart would not know which clip killed an actor, nor count its tries."""
 
-    _MOST_LOAD_DEATHS = 10  # one after the other: nodes that leave and workers that Ray gives up before they begin also end here
+    _MOST_LOAD_DEATHS = 5  # one after the other: nodes that leave while workers start also end here
 
     def __init__(self, spec: WorkerSpec, waiting: deque[Task], size: int, num_gpus: float, time_limit_s: float) -> None:
         self._spec, self._waiting, self._time_limit_s = spec, waiting, time_limit_s
@@ -224,8 +224,8 @@ class _Pool:
         call, task = slot.calls[0]
         try:
             result = ray.get(call, timeout=_FETCH_LIMIT_S)
-        except _DEATHS:
-            yield from self._died(slot, task)
+        except _DEATHS as error:
+            yield from self._died(slot, task, error)
             return
         except RayTaskError as error:
             if isinstance(error.cause, UserError):
@@ -238,14 +238,16 @@ class _Pool:
         else:
             yield result
 
-    def _died(self, slot: _Slot, task: Task | None) -> Iterator[Result]:
+    def _died(self, slot: _Slot, task: Task | None, error: Exception) -> Iterator[Result]:
         """The clip at work gets one more try, then its code; what waited behind it just waits again."""
         self._replace(slot, again=slot.tasks[1:] if task is not None else slot.tasks)
         if task is None:
             self._load_deaths += 1
             if self._load_deaths >= self._MOST_LOAD_DEATHS:
-                cause = "Ray workers die while they load the networks, probably for lack of memory"
-                raise UserError(f"{cause}; use fewer actors, or engine=serial")
+                last = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+                raise UserError(
+                    f"Ray workers die while they load the networks; the last one: {last}; if memory is short, use fewer actors, or engine=serial"
+                )
         elif task in self._retried:
             reason = "the worker process died twice on this clip; look for a broken video or lack of memory"
             yield failed(self._spec, task, "worker_died", reason)

@@ -190,13 +190,26 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 
 @contextmanager
+def no_ray_token() -> Iterator[None]:
+    """Nodes started here ask for no token. A Ray that runs in this process later reads the mode again, so it is put back."""
+    before = os.environ.get("RAY_AUTH_MODE")
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    try:
+        yield
+    finally:
+        del os.environ["RAY_AUTH_MODE"]
+        if before is not None:
+            os.environ["RAY_AUTH_MODE"] = before
+
+
+@contextmanager
 def two_nodes(temp: Path) -> Iterator[tuple[str, Callable[[subprocess.Popen[str]], None]]]:
     """(address, function that removes the second node) of a cluster of two nodes with one CPU each."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # the cluster is on this machine and ends with the drill
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": str(temp), "include_dashboard": False})
-    leaving = cluster.add_node(num_cpus=1)
+    with no_ray_token():  # the cluster is on this machine and ends with the drill
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": str(temp), "include_dashboard": False})
+        leaving = cluster.add_node(num_cpus=1)
     try:
         yield cluster.address, lambda _: cluster.remove_node(leaving, allow_graceful=False)
     finally:

@@ -63,7 +63,6 @@ if mode == "serial":
     engine = "serial"
 if mode == "nodes":
     from ray.cluster_utils import Cluster
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": temp, "include_dashboard": False})
     leaving = cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
@@ -96,7 +95,10 @@ def start(mode: str, folder: Path, video: Path, temp: str, clips: int = CLIPS) -
     folder.mkdir(parents=True)
     script = folder / "run.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"PYTHONPATH": os.getcwd()}
+    # An earlier ray.init of this process left its token and mode in the environment, which a cluster without a token refuses.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"PYTHONPATH": os.getcwd()}
+    if mode == "nodes":
+        environment["RAY_AUTH_MODE"] = "disabled"
     command = [sys.executable, str(script), mode, str(folder), str(video), temp, str(clips)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
