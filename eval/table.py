@@ -11,8 +11,6 @@ from eval.metrics.metric import Metric
 from pipelines.errors import UserError
 
 FLOOR = "copy_reference"
-_BLIND = {"psnr_overflow"}  # hardly moves with quality: shown, but no judge of who is better
-
 TITLES: Mapping[str, str] = {
     "animate_anyone": "AnimateAnyone",
     "hfca": "HFCA",
@@ -118,7 +116,7 @@ def shown(metric: Metric, value: float) -> str:
 
 def _best(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> float | None:
     """The best value among methods that delivered the most clips; None when there is nothing to compare, or no meaning in it."""
-    if metric.id in _BLIND:
+    if not metric.judges:
         return None
     found = [row for row in rows if row["value"] is not None]
     most = max((row["clips"] for row in found), default=0)
@@ -162,11 +160,11 @@ def _verdicts(by_method: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple
 
 
 def beats_floor(cells: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
-    """metric id -> is the method better than copying the reference; metrics that both have, without the overflow PSNR."""
+    """metric id -> is the method better than copying the reference; metrics that judge and that both have."""
     answer = {}
     for metric in METRICS.values():
         mine, theirs = cells.get(metric.id), floor.get(metric.id)
-        if metric.id not in _BLIND and mine and theirs and mine["value"] is not None and theirs["value"] is not None:
+        if metric.judges and mine and theirs and mine["value"] is not None and theirs["value"] is not None:
             answer[metric.id] = bool(mine["value"] > theirs["value"]) if metric.better == "up" else bool(mine["value"] < theirs["value"])
     return answer
 

@@ -34,6 +34,8 @@ class Metric:
     summary: str  # one plain sentence for the report
     digits: int  # decimals shown in tables
     tolerance: float  # relative change of a re-computed value that is only rounding; 0 = exact
+    group: Literal["frames", "people", "regions", "time"] = "frames"  # tables show one group at a time; "frames" is the main table
+    judges: bool = True  # False: shown, but says nothing about who is better
     per_frame: Callable[[Frames, Frames], PerFrame] | None = None
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ PSNR_OVERFLOW = Metric(
     kind="paired",
     digits=2,
     tolerance=0.0,
+    judges=False,
     per_frame=psnr_overflow,
     summary="the faulty PSNR that older papers print (8-bit overflow); nearly blind to quality, never under 24.17",
 )
