@@ -74,7 +74,7 @@ def write_page(step: Step) -> Path:
         path=path,
         ran=[row for row in ran if row],
     )
-    for written in (page, page.with_suffix(".md")):
+    for written in (page, *(page.with_suffix(suffix) for suffix in (".md", ".tex", ".parquet"))):
         lake.put(written)
     return page
 

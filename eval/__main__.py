@@ -46,7 +46,7 @@ def _shared(command: _Command) -> _Command:
             show_default="$ROTOSCOPE_HOME or lake",
             help="Folder of the lake.",
         ),
-        click.option("--protocol", default="standard", show_default=True, help="How clips become numbers: standard, demo_standin."),
+        click.option("--protocol", default="standard", show_default=True, help="How clips become numbers; docs/protocols.md lists them."),
         click.option("--dataset", help="Data set id."),
         click.option("--split", default="test", show_default=True, help="Split of the data set."),
     ]
@@ -123,16 +123,15 @@ def _show(done: int, total: int) -> None:
 
 @main.command("benchmark", epilog=_EXAMPLES)
 @_shared
-def benchmark_command(home: Path, protocol: str, dataset: str | None, split: str) -> None:
+@click.option("--format", "style", default="text", show_default=True, help="text, markdown, latex, csv.")
+def benchmark_command(home: Path, protocol: str, dataset: str | None, split: str, style: str) -> None:
     """Make the benchmark table from the scores and print it."""
     from eval.benchmark import benchmark
-    from eval.table import benchmark_table, table_text
+    from eval.table_files import check_format, rows_as
 
-    click.echo(
-        table_text(
-            benchmark_table(benchmark(Lake(home), protocol=protocol, dataset=_required(dataset, "dataset"), split=split).to_pylist())
-        )
-    )
+    check_format(style)
+    rows = benchmark(Lake(home), protocol=protocol, dataset=_required(dataset, "dataset"), split=split).to_pylist()
+    click.echo(rows_as(rows, style))
 
 
 @main.command("report", epilog=_EXAMPLES)
@@ -142,10 +141,13 @@ def benchmark_command(home: Path, protocol: str, dataset: str | None, split: str
     type=click.Path(path_type=Path),
     default=Path("report.html"),
     show_default=True,
-    help="HTML file; a .md is written beside it.",
+    help="HTML file; .md, .tex and .parquet are written beside it.",
 )
 @click.option("--include-media", is_flag=True, help="Embed frames of real people.")
-def report_command(home: Path, protocol: str, dataset: str | None, split: str, output: Path, include_media: bool) -> None:
+@click.option("--drill", help="Metric whose worst and best clips are shown; default: lpips, else psnr.")
+def report_command(
+    home: Path, protocol: str, dataset: str | None, split: str, output: Path, include_media: bool, drill: str | None
+) -> None:
     """Write the benchmark as one HTML page, with clips side by side."""
     from eval.report import write_report
 
@@ -156,6 +158,7 @@ def report_command(home: Path, protocol: str, dataset: str | None, split: str, o
         split=split,
         path=output,
         include_media=include_media,
+        drill=drill,
     )
     click.echo(f"{path}")
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eval.clip_regions import RegionIndex
 from eval.feature_rows import TRUTH, read_features, wanted_frames
 from eval.frechet_interval import FrechetInterval, frechet_interval
 from eval.history import write_history
@@ -25,13 +26,15 @@ from eval.metrics.fid import fid
 from eval.metrics.fvd import fvd
 from eval.networks import current_digests
 from eval.predictions import Pair, pair_clips
-from eval.protocol import Protocol, protocol_named
+from eval.protocol import MAIN_ROLES, Protocol
+from eval.protocols import protocol_named
+from eval.score_digest import ScoreDigests, known_regions, why_none
 from eval.uncertainty import FEW_CLIPS, bootstrap_ratio
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.tables import one_of
 
-_DISTANCE = {"fid": fid, "fvd": fvd}
+_DISTANCE = {"fid": fid, "fid_vid": fvd, "fvd": fvd}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,31 +44,40 @@ class _Column:
     lake: Lake
     protocol: Protocol
     metric: str
-    digest: str  # of the network; "" for pixel arithmetic
+    digests: ScoreDigests
     pairs: Sequence[Pair]
     prediction_id: str
 
     def row(self) -> dict[str, Any]:
         """value, low, high, clips, frames, windows, note, and `inputs` for the history."""
-        made = self._set() if METRICS[self.metric].kind == "set" else self._paired()
+        made = self._set() if METRICS[self.metric].kind == "set" else self._per_clip()
         return {**made, "metric": self.metric, "better": METRICS[self.metric].better, "inputs": self._inputs()}
 
     def _inputs(self) -> dict[str, Any]:
         return {
             "predictions": [(p.clip.clip_id, p.prediction_sha256) for p in self.pairs],
             "truth": [(p.clip.clip_id, p.truth_sha256) for p in self.pairs],
-            "network": self.digest,
+            "network": "|".join(sorted({self._digest_of(p.clip.clip_id) or "" for p in self.pairs})),
         }
 
-    def _paired(self) -> dict[str, Any]:
+    def _digest_of(self, clip_id: str) -> str | None:
+        return self.digests.of(self.metric, clip_id)
+
+    def _per_clip(self) -> dict[str, Any]:
         rows = self._score_rows()
         good = [row for row in rows.values() if row["status"] == "ok"]
         codes = Counter(row["code"] for row in rows.values() if row["status"] != "ok")
-        codes["not scored yet"] += len(self.pairs) - len(rows)
+        possible = sum(self._digest_of(pair.clip.clip_id) is not None for pair in self.pairs)
+        codes["not scored yet"] += possible - len(rows)
+        if METRICS[self.metric].region is not None:
+            codes["nothing says where"] += len(self.pairs) - possible
         notes = _missing_note(codes, len(self.pairs))
         frames = sum(row["count"] for row in good)
+        if not possible:
+            return _no_value([why_none(METRICS[self.metric], self.protocol)])
         if not frames:
             return _no_value([*notes, "no frame has a score"])
+        good = [row for row in good if row["count"]]
         interval = bootstrap_ratio([row["sum"] for row in good], [row["count"] for row in good])
         if interval is None:
             notes.append("no interval: one clip says nothing about other clips")
@@ -88,11 +100,10 @@ class _Column:
             (pc.field("protocol") == self.protocol.name)
             & (pc.field("prediction_id") == self.prediction_id)
             & (pc.field("metric") == self.metric)
-            & (pc.field("weights_digest") == self.digest)
         )
-        current = {(p.clip.clip_id, p.prediction_sha256, p.truth_sha256) for p in self.pairs}
-        rows = self.lake.rows("scores", where)
-        return {r["clip_id"]: r for r in rows if (r["clip_id"], r["prediction_sha256"], r["truth_sha256"]) in current}
+        current = {(p.clip.clip_id, p.prediction_sha256, p.truth_sha256, self._digest_of(p.clip.clip_id)) for p in self.pairs}
+        names = ("clip_id", "prediction_sha256", "truth_sha256", "weights_digest")
+        return {row["clip_id"]: row for row in self.lake.rows("scores", where) if tuple(row[name] for name in names) in current}
 
     def _set(self) -> dict[str, Any]:
         generated_clips, clips = self._features(self.prediction_id)
@@ -138,8 +149,9 @@ class _Column:
 
         `only` restricts the clips.
         """
-        extractor = self.protocol.networks["fid" if self.metric == "fid" else "fvd"]
-        table = read_features(self.lake, self.protocol, self.pairs[0].clip.dataset, source, extractor, self.digest)
+        extractor = self.protocol.networks[self.metric]
+        digest = self.digests.networks.get(self.metric, "")
+        table = read_features(self.lake, self.protocol, self.pairs[0].clip.dataset, source, extractor, digest)
         held = _rows_by_clip(table)
         blocks, clips = [], set()
         for clip_id, (pair, frames) in sorted(self._expected().items()):
@@ -192,7 +204,7 @@ def benchmark(
     """
     chosen = protocol_named(protocol)
     methods = _methods(lake, dataset, split)
-    digests = current_digests(lake, chosen)
+    digests = ScoreDigests(_at_hand(current_digests(lake, chosen)), RegionIndex(lake, dataset, known_regions(chosen)))
     rows = []
     for prediction_id, named in methods.items():
         pairs = pair_clips(lake, dataset=dataset, split=split, prediction_id=prediction_id)
@@ -201,7 +213,7 @@ def benchmark(
                 lake=lake,
                 protocol=chosen,
                 metric=metric,
-                digest=digests.get(metric, ""),
+                digests=digests,
                 pairs=pairs,
                 prediction_id=prediction_id,
             )
@@ -225,6 +237,11 @@ def benchmark(
         lineage,
     )
     return lake.read("benchmark", where=_group(chosen.name, dataset, split))
+
+
+def _at_hand(digests: Mapping[str, str]) -> dict[str, str]:
+    """Without the roles of which there is neither a file nor a score."""
+    return {role: digest for role, digest in digests.items() if digest or role in MAIN_ROLES}
 
 
 def _methods(lake: Lake, dataset: str, split: str) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,15 @@
-"""Loss curves as inline SVG that follows the page's colours."""
+"""Curves as inline SVG that follows the page's colours: losses over steps, a metric over the frames of a clip, a number over time."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -83,3 +84,49 @@ def loss_curve_png(log: Sequence[Mapping[str, Any]]) -> bytes:
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=110, facecolor="white")
     return image.getvalue()
+
+
+_WIDTH, _HEIGHT, _LEFT, _PAD = 360.0, 92.0, 58.0, 8.0  # of a small curve, in its own units
+Values = Sequence[float | None]
+
+
+def frame_curve(values: Values, others: Sequence[Values], text: Callable[[float], str], *, over: str = "frame") -> Markup:
+    """SVG of a metric over the frames of a clip; a frame without a value leaves a gap. The range is that of
+    `values`. others: drawn thin behind it where they are in that range.
+
+    text: how a value is written at the axis. over: what the values are counted in. Raises ValueError where no value is.
+    """
+    there = [value for value in values if value is not None]
+    if not there:
+        raise ValueError("the curve has no value")
+    low, high, last = min(there), max(there), max(1, len(values) - 1)
+    width, height = _WIDTH - _LEFT - _PAD, _HEIGHT - 20 - _PAD
+
+    def place(index: int, value: float) -> str:
+        share = (value - low) / (high - low) if high > low else 0.5
+        return f"{width * index / last:.1f},{2 + (height - 4) * (1 - share):.1f}"
+
+    inside = [[value if value is not None and low <= value <= high else None for value in line[: len(values)]] for line in others]
+    thin = "".join(_paths(line, place, 'stroke="currentColor" stroke-opacity=".35"') for line in inside)
+    thick = _paths(values, place, f'stroke="{_ACCENT}" stroke-width="1.8"')
+    marks = [(_LEFT - 6, _PAD + 6, "end", text(high)), (_LEFT - 6, _PAD + height, "end", text(low) if high > low else ""),
+             (_LEFT, _HEIGHT - 5, "start", f"{over} 0"), (_WIDTH - _PAD, _HEIGHT - 5, "end", f"{last}")]  # fmt: skip
+    words = "".join(f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{side}">{escape(word)}</text>' for x, y, side, word in marks)
+    return Markup(
+        f'<svg class="frames" viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" aria-label="value over {escape(over)}s">'
+        f'<path d="M{_LEFT},{_PAD}v{height}h{width}" fill="none" stroke="currentColor" stroke-opacity=".25"/>'
+        f'<g transform="translate({_LEFT} {_PAD})">{thin}{thick}</g><g>{words}</g></svg>'
+    )
+
+
+def _paths(values: Values, place: Callable[[int, float], str], stroke: str) -> str:
+    """Polylines between gaps; a value alone between two gaps is a dot."""
+    runs: list[list[str]] = [[]]
+    for index, value in enumerate(values):
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append(place(index, value))
+    lines = "".join(f'<polyline points="{" ".join(run)}" fill="none" stroke-linejoin="round" {stroke}/>' for run in runs if len(run) > 1)
+    alone = [run[0].split(",") for run in runs if len(run) == 1]
+    return lines + "".join(f'<circle cx="{x}" cy="{y}" r="1.6" fill="none" {stroke}/>' for x, y in alone)

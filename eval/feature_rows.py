@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eval.metrics import METRICS
 from eval.metrics.fvd import cut_windows
-from eval.networks import MetricNetworks
+from eval.networks import WINDOW_ROLES, MetricNetworks
 from eval.protocol import Protocol
+from eval.round_trip import padded_to_square, through_gif, through_mp4
 from pipelines.clip import Frames
 from pipelines.lake import Lake
 from pipelines.tables import one_of
 
 TRUTH = "truth"
-FEATURE_ROLES = ("fid", "fvd")
+_FRAMES = 256  # given to a network at a time; key point networks follow a person over a call
+_SET_ROLES = ("fid", *WINDOW_ROLES)  # their networks see every frame; the others look for something that may not be there
 _Key = tuple[str, str, str, int, str, str]  # source, clip_id, extractor, version, weights_digest, source_sha256
 
 
@@ -48,35 +52,70 @@ class KnownFeatures:
             ).add(row["frame"])
         return known
 
+    def of(self, networks: MetricNetworks, role: str, source: str, clip_id: str, sha256: str) -> set[int]:
+        """Frames that have a row of the role's network."""
+        network = networks.features[role]
+        return self.frames.get((source, clip_id, network.name, network.version, networks.digests[role], sha256), set())
+
     def missing(self, networks: MetricNetworks, role: str, source: str, clip_id: str, sha256: str, wanted: Sequence[int]) -> list[int]:
         """Those of `wanted` that no row answers."""
-        network = networks.features[role]
-        return sorted(
-            set(wanted) - self.frames.get((source, clip_id, network.name, network.version, networks.digests[role], sha256), set())
-        )
+        return sorted(set(wanted) - self.of(networks, role, source, clip_id, sha256))
 
 
-def wanted_frames(protocol: Protocol, role: str, num_frames: int, reference_frame: int | None) -> list[int]:
-    """`frame` of the rows that a clip needs: every scored frame for FID, the first frame of every window for FVD."""
-    return protocol.windows(num_frames, reference_frame) if role == "fvd" else protocol.scored_frames(num_frames, reference_frame)
+def wanted_frames(protocol: Protocol, role: str, num_frames: int, reference_frame: int | None, *, of_truth: bool = False) -> list[int]:
+    """`frame` of the rows that a clip needs: first frames of windows, scored frames, or of the truth perhaps only the reference."""
+    if role in WINDOW_ROLES:
+        return protocol.windows(num_frames, reference_frame)
+    scored = protocol.scored_frames(num_frames, reference_frame)
+    if role in _SET_ROLES or not of_truth:
+        return scored
+    needs = {METRICS[metric].truth for metric in protocol.metrics if METRICS[metric].role == role}
+    if "counted" in needs:
+        return scored
+    return [reference_frame] if "reference" in needs and reference_frame is not None else []
+
+
+class SeenFrames:
+    """A side's frames as its feature networks are given them; padding and codec are paid for once."""
+
+    def __init__(self, protocol: Protocol, frames: Frames) -> None:
+        self._protocol, self._frames = protocol, frames
+
+    def batches(self, role: str, wanted: Sequence[int]) -> Iterator[Frames]:
+        """Frames or windows that begin at `wanted`. Windows come all at once, so that a network resizes a frame that they share once."""
+        size = len(wanted) if role in WINDOW_ROLES else _FRAMES
+        for start in range(0, len(wanted), size):
+            yield self._of(role, list(wanted[start : start + size]))
+
+    def _of(self, role: str, wanted: list[int]) -> Frames:
+        if role not in WINDOW_ROLES:
+            return (self._padded if role in _SET_ROLES else self._frames)[wanted]
+        windows = cut_windows(self._coded, wanted, self._protocol.window)
+        return np.stack([through_mp4(window) for window in windows]) if self._protocol.codec == "mp4" else windows
+
+    @cached_property
+    def _padded(self) -> Frames:
+        return padded_to_square(self._frames) if self._protocol.pad == "square-black" else self._frames
+
+    @cached_property
+    def _coded(self) -> Frames:
+        return through_gif(self._padded) if self._protocol.codec == "gif" else self._padded
 
 
 def make_rows(
-    protocol: Protocol,
-    networks: MetricNetworks,
-    role: str,
-    frames: Frames,
-    wanted: Sequence[int],
-    named: dict[str, str],
+    protocol: Protocol, networks: MetricNetworks, role: str, frames: SeenFrames, wanted: Sequence[int], named: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Feature rows of one clip; named: source, dataset, clip_id, source_sha256. Raises ValueError when the network gives NaN."""
+    """Feature rows of one clip; named: source, dataset, clip_id, source_sha256. A row without a feature: the network saw no face or person.
+
+    Raises ValueError when the network gives NaN otherwise.
+    """
     if not wanted:
         return []
-    batch = cut_windows(frames, list(wanted), protocol.window) if role == "fvd" else frames[list(wanted)]
-    features = networks.feature_function(role)(batch)
-    if len(features) != len(wanted) or not np.isfinite(features).all():
-        raise ValueError(f"network {networks.features[role].name} gave {features.shape} features, not {len(wanted)} finite rows")
-    network = networks.features[role]
+    network, function = networks.features[role], networks.feature_function(role)
+    features = np.concatenate([function(batch) for batch in frames.batches(role, wanted)])
+    seen = np.isfinite(features).all(axis=1)
+    if len(features) != len(wanted) or not (seen | (np.isnan(features).all(axis=1) & (role not in _SET_ROLES))).all():
+        raise ValueError(f"network {network.name} gave {features.shape} features, not {len(wanted)} finite rows")
     same = {
         "protocol": protocol.name,
         "extractor": network.name,
@@ -84,7 +123,7 @@ def make_rows(
         "weights_digest": networks.digests[role],
         **named,
     }
-    return [{**same, "frame": frame, "feature": feature} for frame, feature in zip(wanted, features, strict=True)]
+    return [{**same, "frame": frame, "feature": one if there else []} for frame, one, there in zip(wanted, features, seen, strict=True)]
 
 
 def read_features(lake: Lake, protocol: Protocol, dataset: str, source: str, extractor: str, digest: str) -> pa.Table:
@@ -92,3 +131,15 @@ def read_features(lake: Lake, protocol: Protocol, dataset: str, source: str, ext
     where = ((pc.field("protocol") == protocol.name) & (pc.field("dataset") == dataset) & (pc.field("source") == source)
              & (pc.field("extractor") == extractor) & (pc.field("weights_digest") == digest))  # fmt: skip
     return lake.read("metric_features", columns=["clip_id", "frame", "source_sha256", "version", "feature"], where=where)
+
+
+def clip_features(
+    lake: Lake, protocol: Protocol, named: dict[str, str], extractor: str, digest: str
+) -> dict[int, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    """frame -> [D] of one clip, from the lake; empty where the network saw nothing. named: as in `make_rows`."""
+    where = ((pc.field("protocol") == protocol.name) & (pc.field("dataset") == named["dataset"]) & (pc.field("source") == named["source"])
+             & (pc.field("clip_id") == named["clip_id"]) & (pc.field("extractor") == extractor) & (pc.field("weights_digest") == digest)
+             & (pc.field("source_sha256") == named["source_sha256"]))  # fmt: skip
+    return {
+        row["frame"]: np.asarray(row["feature"], np.float64) for row in lake.rows("metric_features", where, columns=["frame", "feature"])
+    }

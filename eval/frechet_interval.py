@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 
-from eval.frechet import FeatureStatistics, frechet_distance
+from eval.frechet import Array, distance, trace_root
+from eval.frechet_left_out import BalancedGroups, GroupedRows, exact_root
 
 GROUPS = 20  # in simulations 20 groups cover as well as one group per clip
 FEWEST_CLIPS = 10
 SAMPLES_PER_DIMENSION = 1.25  # below it covariances are (nearly) rank-deficient and the bias is no longer of order 1 / N
+PRECISIONS = (5e-5, 1e-7)  # of the quick way, tried in turn
+ACCEPTED_ERROR = 0.01  # of the interval's reach, before the measured error is taken off; more, and the quick way is not taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +45,58 @@ def frechet_interval(generated: Sequence[npt.ArrayLike], truth: Sequence[npt.Arr
         raise ValueError(f"{len(generated)} generated clips, {len(truth)} true ones: an interval needs pairs")
     if len(generated) < FEWEST_CLIPS:
         return f"no interval: {len(generated)} clips, the jackknife needs {FEWEST_CLIPS}"
-    sides = [[FeatureStatistics.of(rows) for rows in side] for side in (generated, truth)]
-    dimensions = sides[0][0].mean.size
     groups = min(GROUPS, len(generated))
-    merged = [_grouped(side, groups) for side in sides]
-    totals = [reduce(FeatureStatistics.merge, side) for side in merged]
-    fewest = min(total.n - max(part.n for part in side) for total, side in zip(totals, merged, strict=True))
-    if fewest < SAMPLES_PER_DIMENSION * dimensions:
-        return f"no interval: {fewest} samples for {dimensions} dimensions leave the covariances without full rank"
-    whole = frechet_distance(*totals)
-    left_out = np.array(
-        [frechet_distance(*(total.without(side[g]) for total, side in zip(totals, merged, strict=True))) for g in range(groups)]
-    )
-    return _jackknife(whole, left_out)
+    a, b = (GroupedRows.of([clips[g::groups] for g in range(groups)]) for clips in (generated, truth))
+    if a.dimensions != b.dimensions:
+        raise ValueError(f"feature dimensions differ: {a.dimensions} and {b.dimensions}")
+    fewest = min(a.counts_left.min(), b.counts_left.min())
+    if fewest < SAMPLES_PER_DIMENSION * a.dimensions:
+        return f"no interval: {fewest} samples for {a.dimensions} dimensions leave the covariances without full rank"
+    return jackknife(*left_out_distances(a, b))
 
 
-def _grouped(parts: Sequence[FeatureStatistics], groups: int) -> list[FeatureStatistics]:
-    return [reduce(FeatureStatistics.merge, parts[g::groups]) for g in range(groups)]
+def left_out_distances(a: GroupedRows, b: GroupedRows) -> tuple[float, Array]:
+    """(distance of all rows, [G] distances without each group).
+
+    The quick way is taken where its error, measured in the same call, would move no end of the interval by more than
+    ACCEPTED_ERROR of its reach; otherwise every distance is computed by itself.
+    """
+    balanced = BalancedGroups.of(a, b)
+    for precision in PRECISIONS if balanced is not None else ():
+        assert balanced is not None
+        roots = balanced.roots(precision)
+        if roots is None:
+            break
+        whole, left_out = _distances(a, b, *roots[:2])
+        if 2 * roots[2] * (len(left_out) - 1) <= ACCEPTED_ERROR * _reach(left_out):
+            return whole, left_out
+    return exact_left_out_distances(a, b)
 
 
-def _jackknife(whole: float, left_out: npt.NDArray[np.float64]) -> FrechetInterval:
+def exact_left_out_distances(a: GroupedRows, b: GroupedRows) -> tuple[float, Array]:
+    """The same, one eigenvalue problem for each."""
+    roots = np.array([exact_root(a, b, group) for group in range(len(a.counts))])
+    return _distances(a, b, trace_root(a.covariance, b.covariance), roots)
+
+
+def _distances(a: GroupedRows, b: GroupedRows, root: float, roots_left: Array) -> tuple[float, Array]:
+    shift, shifts = a.mean - b.mean, a.means_left - b.means_left
+    whole = distance(float(shift @ shift), float(a.covariance.trace()), float(b.covariance.trace()), root)
+    terms = zip(np.square(shifts).sum(axis=1), a.traces_left, b.traces_left, roots_left, strict=True)
+    return whole, np.array([distance(*map(float, term)) for term in terms])
+
+
+def jackknife(whole: float, left_out: Array) -> FrechetInterval:
     """Bias and variance of the delete-group jackknife; Student's t with G - 1 degrees of freedom."""
+    groups = len(left_out)
+    corrected = groups * whole - (groups - 1) * float(left_out.mean())
+    reach = _reach(left_out)
+    return FrechetInterval(low=max(0.0, corrected - reach), high=max(0.0, corrected + reach), corrected=max(0.0, corrected))
+
+
+def _reach(left_out: Array) -> float:
     from scipy.stats import t
 
     groups = len(left_out)
-    corrected = groups * whole - (groups - 1) * float(left_out.mean())
     error = float(np.sqrt((groups - 1) / groups * np.square(left_out - left_out.mean()).sum()))
-    reach = float(t.ppf(0.975, groups - 1)) * error
-    return FrechetInterval(low=max(0.0, corrected - reach), high=max(0.0, corrected + reach), corrected=max(0.0, corrected))
+    return float(t.ppf(0.975, groups - 1)) * error

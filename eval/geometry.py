@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from eval.predictions import check_frames
+from eval.predictions import SMALLEST_SIDE, check_frames
 from eval.protocol import Protocol
 from pipelines.clip import Frames
 from pipelines.errors import ClipError
@@ -13,14 +13,20 @@ from pipelines.errors import ClipError
 ASPECT_TOLERANCE = 0.05  # of a side
 
 
-def resize(frames: Frames, height: int, width: int) -> Frames:
-    """[T, H, W, 3] -> [T, height, width, 3] by Pillow's antialiased bicubic, rounded to uint8 once.
+_FILTERS = {"pil-bicubic": Image.Resampling.BICUBIC, "pil-bilinear": Image.Resampling.BILINEAR}
 
-    Unchanged at its own size.
+
+def resize(frames: Frames, height: int, width: int, how: str = "pil-bicubic") -> Frames:
+    """[T, H, W, 3] -> [T, height, width, 3]. Pillow's filters are antialiased and round to uint8 once; cv2-linear is OpenCV's
+    bilinear, which aliases. Unchanged at its own size.
     """
     if frames.shape[1:3] == (height, width):
         return frames
-    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)) for frame in frames])
+    if how == "cv2-linear":
+        import cv2
+
+        return np.stack([np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)) for frame in frames])
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), _FILTERS[how])) for frame in frames])
 
 
 def center_square(frames: Frames) -> Frames:
@@ -38,10 +44,13 @@ def bring_to_size(protocol: Protocol, clip_id: str, prediction: Frames, truth: F
     aspect may be off by ASPECT_TOLERANCE; then the prediction is stretched to the truth. Raises ClipError (frame_count,
     frame_size).
     """
-    check_frames(clip_id, prediction, truth, same_size=protocol.short_side is None)
+    stretches = protocol.prediction_resize != "same"
+    check_frames(clip_id, prediction, truth, same_size=protocol.short_side is None and not stretches)
     if protocol.crop == "center_square":
         prediction, truth = center_square(prediction), center_square(truth)
     size, own = protocol.size_of(*truth.shape[1:3]), protocol.size_of(*prediction.shape[1:3])
+    if protocol.short_side is None:
+        own = _at_short_side(own, min(size))
     if any(abs(a - b) > ASPECT_TOLERANCE * a for a, b in zip(size, own, strict=True)):
         raise ClipError(
             "frame_size",
@@ -49,4 +58,17 @@ def bring_to_size(protocol: Protocol, clip_id: str, prediction: Frames, truth: F
             f"generated frames have another aspect: {own[1]}x{own[0]} against {size[1]}x{size[0]} at the protocol's size",
             "generate the whole frame, without crop or padding",
         )
-    return resize(prediction, *size), resize(truth, *size)
+    if min(size) < SMALLEST_SIDE:
+        raise ClipError(
+            "frame_size",
+            clip_id,
+            f"{size[1]}x{size[0]} at the protocol's size is too small to score",
+            f"at least {SMALLEST_SIDE} pixels a side",
+        )
+    filters = protocol.prediction_resize if stretches else protocol.resize, protocol.resize
+    return resize(prediction, *size, filters[0]), resize(truth, *size, filters[1])
+
+
+def _at_short_side(size: tuple[int, int], short: int) -> tuple[int, int]:
+    height, width = size
+    return round(height * short / min(size)), round(width * short / min(size))

@@ -14,6 +14,7 @@ from pipelines.errors import UserError
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
           "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
           "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "×": r"$\times$", "†": r"$\dagger$"}  # fmt: skip
+NEEDS = "% \\usepackage{booktabs}\n"  # first line of LaTeX: what its preamble must have
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "*": "\\*"}
 
 
@@ -66,7 +67,7 @@ def as_latex(grid: Grid) -> str:
     notes = [rf"\par\footnotesize {escape_latex(note)}" for note in grid.notes]
     columns = "l" + "r" * (len(grid.head) - 1)
     head = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(grid.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    return "\n".join([*head, *lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
+    return NEEDS + "\n".join([*head, *lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
 
 
 def as_csv(grid: Grid) -> str:
@@ -79,7 +80,7 @@ def as_csv(grid: Grid) -> str:
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it is; letters that pdfLaTeX has no glyph for lose their accents or become `?`."""
     plain = "".join(_LATEX.get(letter) or _ascii(letter) for letter in _one_line(text))
-    return f"{{}}{plain}" if plain.startswith("[") else plain  # \\ would read [..] as its option
+    return f"{{}}{plain}" if plain.startswith(("[", "*")) else plain  # \\ would read [..] and * as its options
 
 
 def _ascii(letter: str) -> str:

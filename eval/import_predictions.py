@@ -12,20 +12,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from eval.foreign_clips import ForeignClip, foreign_clips
 from eval.pairing import Pairing, pair
 from eval.predictions import LOSSLESS_SUFFIX, import_predictions
-from eval.protocol import protocol_named
+from eval.protocols import protocol_named
 from eval.score import ScoreReport, score
 from pipelines.clip import Clip, Frames
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.prediction_manifest import PredictedClip, PredictionManifest, predicted_clip, write_manifest
-
-LOSSY = "lossy input"
-TRUTH_SHARPNESS = "uses the sharpness of the true clip"
 
 
 def pair_folder(lake: Lake, folder: Path, *, dataset: str, split: str, protocol: str, reference_frame: int | None = 0) -> Pairing:
@@ -48,16 +43,16 @@ def score_folder(lake: Lake, folder: Path, *, method: str, dataset: str, split: 
     show(pairing.text())
     if not pairing.matched:
         raise UserError(f"--predictions {folder}: no clip can be scored on {dataset}/{split}; the lines above say why")
-    manifest = _import(lake, pairing, {"method": method, "dataset": dataset, "split": split, "variant": variant, "seed": seed}, lineage)
-    report = score(
+    named = {"method": method, "dataset": dataset, "split": split, "variant": variant, "seed": seed}
+    manifest = _import(lake, pairing, named, uses_truth_sharpness, lineage)
+    return score(
         lake, protocol=protocol, dataset=dataset, split=split, prediction_id=manifest.prediction_id, device=device, lineage=lineage
     )
-    flags = {clip_id: _flags(foreign, uses_truth_sharpness) for clip_id, (_, foreign, _) in pairing.matched.items()}
-    _flag(lake, manifest.prediction_id, flags, lineage)
-    return report
 
 
-def _import(lake: Lake, pairing: Pairing, named: Mapping[str, Any], lineage: Mapping[str, Any] | None) -> PredictionManifest:
+def _import(
+    lake: Lake, pairing: Pairing, named: Mapping[str, Any], sharpness: bool, lineage: Mapping[str, Any] | None
+) -> PredictionManifest:
     metas = [foreign.meta for _, foreign, _ in pairing.matched.values()]
     weights = sorted({" ".join(str(meta[name]) for name in ("weights_id", "commit") if meta.get(name)) for meta in metas})
     sampler = sorted({" ".join(f"{name} {meta[name]}" for name in ("steps", "cfg") if meta.get(name) is not None) for meta in metas})
@@ -65,13 +60,13 @@ def _import(lake: Lake, pairing: Pairing, named: Mapping[str, Any], lineage: Map
         **named, checkpoint_id=", ".join(filter(None, weights)), sampler=", ".join(filter(None, sampler)), clips=()
     )
     folder = lake.root / "generated" / "imported" / manifest.prediction_id
-    entries = tuple(_bring(folder, clip, foreign, reference) for clip, foreign, reference in pairing.matched.values())
+    entries = tuple(_bring(folder, clip, foreign, reference, sharpness) for clip, foreign, reference in pairing.matched.values())
     whole = PredictionManifest(**named, checkpoint_id=manifest.checkpoint_id, sampler=manifest.sampler, clips=entries)
     write_manifest(folder, whole)
     return import_predictions(lake, folder, lineage)
 
 
-def _bring(folder: Path, clip: Clip, foreign: ForeignClip, reference: int | None) -> PredictedClip:
+def _bring(folder: Path, clip: Clip, foreign: ForeignClip, reference: int | None, sharpness: bool) -> PredictedClip:
     folder.mkdir(parents=True, exist_ok=True)
     if foreign.kind == "video" and not foreign.meta.get("padding"):
         path = folder / f"{clip.clip_id}{foreign.path.suffix.lower()}"
@@ -81,7 +76,8 @@ def _bring(folder: Path, clip: Clip, foreign: ForeignClip, reference: int | None
     else:
         path = folder / f"{clip.clip_id}{LOSSLESS_SUFFIX}"
         write_lossless(path, foreign.frames(clip.num_frames), clip.fps)
-    return predicted_clip(path, clip_id=clip.clip_id, frames=clip.num_frames, reference_frame=reference)
+    flags = {"lossy": foreign.lossy, "truth_sharpness": sharpness or bool(foreign.meta.get("uses_truth_sharpness"))}
+    return predicted_clip(path, clip_id=clip.clip_id, frames=clip.num_frames, reference_frame=reference, **flags)
 
 
 def write_lossless(path: Path, frames: Frames, fps: Fraction) -> None:
@@ -99,18 +95,3 @@ def write_lossless(path: Path, frames: Frames, fps: Fraction) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _flags(foreign: ForeignClip, uses_truth_sharpness: bool) -> str | None:
-    sharp = uses_truth_sharpness or foreign.meta.get("uses_truth_sharpness")
-    return "; ".join(text for text, is_so in ((LOSSY, foreign.lossy), (TRUTH_SHARPNESS, sharp)) if is_so) or None
-
-
-def _flag(lake: Lake, prediction_id: str, flags: Mapping[str, str | None], lineage: Mapping[str, Any] | None) -> None:
-    """Write the flags as `reason` beside good rows of predictions and scores; rows that say so already stay."""
-    for table in ("predictions", "scores"):
-        rows = lake.rows(table, (pc.field("prediction_id") == prediction_id) & (pc.field("status") == "ok"))
-        changed = [{**row, "reason": flags[row["clip_id"]]} for row in rows if flags.get(row["clip_id"]) != row["reason"]
-                   and row["clip_id"] in flags]  # fmt: skip
-        if changed:
-            lake.write(table, changed, lineage)

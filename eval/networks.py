@@ -3,73 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from eval.metrics.lpips import Distance
-from eval.protocol import Protocol
+from eval.metrics import METRICS
+from eval.metrics.warping_error import FlowFunction
+from eval.protocol import MAIN_ROLES, Protocol
 from pipelines.clip import Frames
 from pipelines.errors import MissingWeightsError, UserError
-from pipelines.extractors.metric_networks import FeatureNetwork, PairNetwork, feature_network, pair_network
+from pipelines.extractors.lpips import PairDistance
+from pipelines.extractors.metric_networks import FeatureNetwork, feature_network, flow_network, pair_network
 from pipelines.lake import Lake
+from pipelines.weights import without_downloads
 
-FeatureRole = str  # "fid" or "fvd"
 FeatureFunction = Callable[[Frames], npt.NDArray[np.float32]]
+PAIR_ROLES = ("lpips", "flow")  # their outputs are scores; those of all other roles are rows of features
+WINDOW_ROLES = ("fid_vid", "fvd")
+
+
+def feature_roles(protocol: Protocol) -> list[str]:
+    """Roles whose networks make rows of `metric_features`."""
+    return [role for role in protocol.networks if role not in PAIR_ROLES]
+
+
+def network_of(protocol: Protocol, role: str) -> Any:
+    """The registered network of a role. Raises UserError for a name that is not registered."""
+    name = protocol.networks[role]
+    return {"lpips": pair_network, "flow": flow_network}.get(role, feature_network)(name)
 
 
 class MetricNetworks:
-    """Networks of the protocol's roles. Raises MissingWeightsError at construction where a file is not at hand."""
+    """Networks of the protocol's roles.
+
+    digests: role -> digest, of those at hand.  missing: role -> why not; only roles that a protocol can do without. Raises
+    MissingWeightsError at construction where the file of a main role is not at hand.
+    """
 
     def __init__(self, protocol: Protocol, device: str = "cpu") -> None:
         self._protocol, self._device = protocol, device
-        self.pair: PairNetwork = pair_network(protocol.networks["lpips"])
-        self.features: dict[FeatureRole, FeatureNetwork] = {
-            "fid": feature_network(protocol.networks["fid"]),
-            "fvd": feature_network(protocol.networks["fvd"]),
+        self.digests: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        for role in protocol.networks:
+            try:
+                self.digests[role] = network_of(protocol, role).weights_digest()
+            except MissingWeightsError as error:
+                if role in MAIN_ROLES:
+                    raise
+                self.missing[role] = str(error)
+        self.features: dict[str, FeatureNetwork] = {
+            role: network_of(protocol, role) for role in feature_roles(protocol) if role in self.digests
         }
-        self.digests: dict[str, str] = {
-            "lpips": self.pair.weights_digest(),
-            **{role: network.weights_digest() for role, network in self.features.items()},
-        }
-        self._loaded: dict[FeatureRole, FeatureFunction] = {}
+        self._loaded: dict[str, Any] = {}
+        if device.startswith("cuda"):
+            import torch
 
-    @cached_property
-    def distance(self) -> Distance:
+            torch.backends.cudnn.allow_tf32 = False  # features are float32, not rounded to 10 bits on the way
+
+    def distance(self) -> PairDistance:
         """The LPIPS network, loaded on first use."""
-        return self.pair.load(self._device, self._protocol.lpips_range)
+        loaded: PairDistance = self._once("lpips", lambda network: network.load(self._device, self._protocol.lpips_range))
+        return loaded
 
-    def feature_function(self, role: FeatureRole) -> FeatureFunction:
+    def flow(self) -> FlowFunction:
+        """The flow network, loaded on first use."""
+        loaded: FlowFunction = self._once("flow", lambda network: network.load(self._device))
+        return loaded
+
+    def feature_function(self, role: str) -> FeatureFunction:
         """The feature network of a role, loaded on first use."""
-        if role not in self._loaded:
-            self._loaded[role] = self.features[role].load(self._device)
-        return self._loaded[role]
+        loaded: FeatureFunction = self._once(role, lambda network: network.load(self._device))
+        return loaded
+
+    def _once(self, role: str, load: Callable[[Any], Any]) -> Any:
+        name = self._protocol.networks[role]
+        if name not in self._loaded:
+            self._loaded[name] = load(network_of(self._protocol, role))
+        return self._loaded[name]
 
 
 def current_digests(lake: Lake, protocol: Protocol) -> dict[str, str]:
     """role -> digest of the network whose rows make up today's table.
 
-    The digest of the file at hand; where none is (tables can be made without the networks), the only one that scores
-    were made with. Raises UserError when scores of several networks are there and nothing says which one counts.
+    The digest of the file at hand; where it is not (tables can be made without the networks), the only one that scores
+    were made with; "" where there are none. Raises UserError when scores of several networks are there and nothing says which counts.
     """
-    try:
-        return MetricNetworks(protocol).digests
-    except MissingWeightsError:
-        return {role: _only_digest(lake, protocol, role) for role in protocol.networks}
+    digests = {}
+    for role in protocol.networks:
+        try:
+            with without_downloads():  # a table is made from what is there
+                digests[role] = network_of(protocol, role).weights_digest()
+        except MissingWeightsError:
+            digests[role] = _only_digest(lake, protocol, role)
+    return digests
 
 
 def _only_digest(lake: Lake, protocol: Protocol, role: str) -> str:
-    if role == "lpips":
-        rows = lake.rows("scores", (pc.field("protocol") == protocol.name) & (pc.field("metric") == role), columns=["weights_digest"])
+    under = pc.field("protocol") == protocol.name
+    if role in PAIR_ROLES:
+        metric = next(metric.id for metric in METRICS.values() if metric.role == role and metric.region is None)
+        rows = lake.rows("scores", under & (pc.field("metric") == metric), columns=["weights_digest"])
     else:
-        name = protocol.networks["fid" if role == "fid" else "fvd"]
-        rows = lake.rows(
-            "metric_features",
-            (pc.field("protocol") == protocol.name) & (pc.field("extractor") == name),
-            columns=["weights_digest"],
-        )
+        rows = lake.rows("metric_features", under & (pc.field("extractor") == protocol.networks[role]), columns=["weights_digest"])
     found = sorted({row["weights_digest"] for row in rows})
     if len(found) > 1:
         raise UserError(

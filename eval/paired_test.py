@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from eval.metrics import METRICS
 
-FEW_CLIPS = 6  # with five clips the smallest two-sided p-value is 2 / 2**5 = 0.0625: nothing can be significant
 FEW_FRAMES = 8  # a clip's mean over fewer frames is mostly chance
 SIGNIFICANT = 0.05
 EXACT_CLIPS = 14  # up to here all 2**n sign flips are counted
@@ -29,6 +28,7 @@ class Comparison:
     difference: float  # mean over clips of a - b, in the metric's unit
     p_value: float  # two-sided
     p_holm: float  # adjusted for the number of metrics tested together
+    least_p: float  # the smallest p_holm that so many clips and metrics can give
     clips: int
     frames: int
     warnings: tuple[str, ...]
@@ -58,6 +58,16 @@ def permutation_p(differences: npt.ArrayLike) -> float:
     return float((np.count_nonzero(np.abs(signs @ values) >= observed - slack) + 1) / (PERMUTATIONS + 1))
 
 
+def smallest_p(clips: int) -> float:
+    """The smallest p-value that `permutation_p` can give: 2 of the 2**clips sign flips are as extreme as all of one sign."""
+    return max(2.0 ** (1 - clips), 1 / (PERMUTATIONS + 1) if clips > EXACT_CLIPS else 0.0)
+
+
+def clips_needed(metrics: int) -> int:
+    """Fewest clips with which a difference can become significant when so many metrics are tested together."""
+    return next(clips for clips in itertools.count(1) if metrics * smallest_p(clips) <= SIGNIFICANT)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for testing them together (Holm 1979); keeps the order given."""
     order = np.argsort(p_values, kind="stable")
@@ -72,18 +82,19 @@ def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> l
     """Method a against method b. a, b: rows of `scores` of one protocol and split, each one method.
 
     A clip's value is its mean over frames, sum / count; clips that only one of them has are left out. Set metrics (FID,
-    FVD) have no value per clip, so they are not tested. Raises ValueError for rows of two protocols, splits or methods.
+    FVD) have no value per clip, so they are not tested; nor are metrics that judge nobody. Raises ValueError for rows of two protocols, splits or methods.
     """
     for rows in (a, b):
         if len({row["prediction_id"] for row in rows}) > 1:
             raise ValueError("rows of several methods; pass one method on each side")
     if len({(row["protocol"], row["split"]) for row in [*a, *b]}) > 1:
         raise ValueError("rows of several protocols or splits cannot be compared")
-    pairs = {metric: _pairs(a, b, metric) for metric in METRICS}
+    pairs = {metric: _pairs(a, b, metric) for metric in METRICS if METRICS[metric].judges}
     tested = {metric: found for metric, found in pairs.items() if found}
     p_values = [permutation_p([x - y for x, y, _ in found]) for found in tested.values()]
-    return [_comparison(metric, found, p, adjusted)
-            for (metric, found), p, adjusted in zip(tested.items(), p_values, holm(p_values), strict=True)]  # fmt: skip
+    least = holm([smallest_p(len(found)) for found in tested.values()])  # Holm is monotone, so nothing can come out lower
+    return [_comparison(metric, found, p, adjusted, lowest, len(tested))
+            for (metric, found), p, adjusted, lowest in zip(tested.items(), p_values, holm(p_values), least, strict=True)]  # fmt: skip
 
 
 def _pairs(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[float, float, int]]:
@@ -96,11 +107,14 @@ def _pairs(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], metri
             if x["count"] == y["count"] and x["truth_sha256"] == y["truth_sha256"]]  # fmt: skip
 
 
-def _comparison(metric: str, pairs: Sequence[tuple[float, float, int]], p_value: float, p_holm: float) -> Comparison:
+def _comparison(
+    metric: str, pairs: Sequence[tuple[float, float, int]], p_value: float, p_holm: float, least_p: float, tested: int
+) -> Comparison:
     warnings = []
-    if len(pairs) < FEW_CLIPS:
-        warnings.append(f"{len(pairs)} clips are too few: under {FEW_CLIPS} no difference can be significant")
+    if least_p > SIGNIFICANT:
+        warnings.append(f"{len(pairs)} clips are too few: tested together, {tested} metrics can give no p under {least_p:.2g}, so no "
+                        f"difference can be significant (at least {clips_needed(tested)} clips are needed)")  # fmt: skip
     if min(frames for _, _, frames in pairs) < FEW_FRAMES:
         warnings.append(f"a clip has fewer than {FEW_FRAMES} scored frames")
     return Comparison(metric=metric, difference=float(np.mean([x - y for x, y, _ in pairs])), p_value=p_value, p_holm=p_holm,
-                      clips=len(pairs), frames=sum(frames for _, _, frames in pairs), warnings=tuple(warnings))  # fmt: skip
+                      least_p=least_p, clips=len(pairs), frames=sum(frames for _, _, frames in pairs), warnings=tuple(warnings))  # fmt: skip

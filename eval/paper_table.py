@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
 from eval.grid import Grid
-from eval.published import PUBLISHED_CSV, published_rows
-from eval.published.matching import impossible, source_of
-from eval.table import TITLES
+from eval.method_names import TITLES
+from eval.published.beside import MARK
+from eval.published.cells import Printed, printed_cells
+from eval.published.matching import column_scale, impossible, source_of
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 
-_MARK = "†"  # beside an impossible value
 _ARROWS = {"up": "↑", "down": "↓"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Printed:
-    """A cell: the text as the paper prints it, and what `published` says of it."""
-
-    text: str
-    row: Mapping[str, Any]
 
 
 _Column = tuple[str, str]  # metric as printed, data set id
 _Line = tuple[str, str]  # method as printed, variant
-
-
-def printed_cells(path: Path = PUBLISHED_CSV) -> list[Printed]:
-    """Every cell of the papers' tables in their order."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        texts = [row["value"] for row in csv.DictReader(stream)]
-    return [Printed(text=text, row=row) for text, row in zip(texts, published_rows(path), strict=True)]
 
 
 def paper_grids(paper: str, table: str, benchmark: Iterable[Mapping[str, Any]] = ()) -> list[Grid]:
@@ -125,9 +107,9 @@ def _paper_line(line: _Line, held: Mapping[_Column, Printed], columns: Sequence[
         cell = held.get(column)
         why = impossible(cell.row, siblings) if cell else ""
         corrected = cell is not None and cell.row["corrected_value"] is not None
-        texts.append("–" if cell is None else cell.text + (_MARK if why else ""))
+        texts.append("–" if cell is None else cell.text + (MARK if why else ""))
         if why and cell:
-            notes.append(f"{_MARK} {name}, {column[0]} {cell.text}: {why}; not reproducible as this metric")
+            notes.append(f"{MARK} {name}, {column[0]} {cell.text}: {why}; not reproducible as this metric")
         if cell and corrected:
             notes.append(f"{name}, {column[0]} {cell.text}: read as {cell.row['corrected_value']:g}, the decimal point is lost in the text")
     return tuple(texts), notes
@@ -156,7 +138,7 @@ def _our_lines(columns: Mapping[_Column, Printed], ours: Sequence[Mapping[str, A
             continue
         for column, cell in columns.items():
             if cell.row["metric_id"] == row["metric"] and column[1] == row["dataset"]:
-                found.setdefault(_our_name(row), {})[column] = _shown(row["value"] / (cell.row["scale"] or 1.0), cell.text)
+                found.setdefault(_our_name(row), {})[column] = _shown(row["value"] / column_scale(cell.row), cell.text)
     return [(name, *(cells.get(column, "–") for column in columns)) for name, cells in sorted(found.items())]
 
 

@@ -67,7 +67,8 @@ def _row(lake: Lake, folder: Path, manifest: PredictionManifest, clip: Predicted
         "sha256": clip.sha256,
         "frames": clip.frames,
         "reference_frame": clip.reference_frame,
-        "lossy": path.suffix.lower() in LOSSY_SUFFIXES and not path.name.endswith(LOSSLESS_SUFFIX),
+        "lossy": clip.lossy or (path.suffix.lower() in LOSSY_SUFFIXES and not path.name.endswith(LOSSLESS_SUFFIX)),
+        "truth_sharpness": clip.truth_sharpness,
     }
     try:
         info = _checked_info(path, clip)

@@ -1,49 +1,61 @@
-"""Protocols: what a number means is part of its key.
+"""Protocol: what a number means is part of its key.
 
 A `Protocol` is a named frozen value. Two numbers may stand in one column only when they have the same protocol and
-split. docs/protocols.md says it in words; faults of the literature that a protocol keeps on purpose are a field here.
+split. eval/protocols.py holds the values, docs/protocols.md says them in words; faults of the literature that a protocol
+keeps on purpose are fields here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from pipelines.errors import UserError
+MAIN_ROLES = ("lpips", "fid", "fid_vid", "fvd")
+"""Roles without whose networks a protocol cannot be computed at all; the others may be missing, and the table says so."""
 
-Role = Literal["lpips", "fid", "fvd"]
+Resize = Literal["none", "pil-bicubic", "pil-bilinear"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
-    """How clips become numbers. Both sides, generated and true, get the same geometry.
+    """How clips become numbers. Bad combinations are errors at construction.
 
-    Bad combinations are errors at construction.
+    Geometry: the truth is cropped and resized; the prediction too, or (`cv2-linear`) it is only brought to the truth's size.
     """
 
     name: str
     summary: str  # one sentence for people: printed above every table
     short_side: int | None  # pixels after resizing; None = native size
     crop: Literal["none", "center_square"]  # "none" = whole frame, native aspect; else the largest square in its middle
-    resize: Literal["none", "pil-bicubic"]  # pil-bicubic: Pillow, antialiased, rounded to uint8 once
-    window: int  # frames per FVD window
+    resize: Resize  # Pillow, antialiased, rounded to uint8 once
+    window: int  # frames per window of the video metrics
     stride: int  # frames between the starts of two windows
-    networks: Mapping[Role, str]  # role -> name in pipelines.extractors.metric_networks.NETWORKS
+    networks: Mapping[str, str]  # role -> name in pipelines.extractors.metric_networks
     lpips_range: tuple[float, float]  # what 0 and 255 become before the LPIPS network
     reference: Literal["excluded", "scored"]  # is the reference frame part of the score, where it is a frame of the clip
     known_faults: tuple[str, ...]  # faults of the literature that are kept; () = none
     source: str
     standin: bool = False  # True: networks are stand-ins, numbers compare with nothing outside
-    metrics: tuple[str, ...] = field(default=("l1", "psnr", "psnr_overflow", "ssim", "lpips", "fid", "fvd"))
+    metrics: tuple[str, ...]
+    prediction_resize: Literal["same", "cv2-linear"] = "same"  # "same" = the truth's filter; cv2-linear is not antialiased
+    pad: Literal["none", "square-black"] = "none"  # of the frames that feature networks see, centred
+    tail: Literal["drop", "walk-back", "drop-last"] = "drop"  # of a run of frames that windows do not fill; see `windows`
+    pixel_frames: Literal["all", "first-of-window"] = "all"  # which frames image metrics and FID see
+    codec: Literal["none", "gif", "mp4"] = "none"  # lossy round trip of both sides before the video metrics
+    l1: Literal["unit", "over-pixels"] = "unit"  # mean |d| of values in 0..1, or mean |d| of 0..255 over H * W (DisCo)
+    lpips_against: Literal["truth", "reference"] = "truth"
+    frechet: Literal["float64", "float32-means"] = "float64"  # arithmetic of the means of the video metrics
+    facts: Mapping[str, str] = field(default_factory=dict)  # further choices in words, for the report
 
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.window:
             raise ValueError(f"stride={self.stride} must be in 1..window={self.window}, or frames would be left out")
         if (self.short_side is None) != (self.resize == "none"):
             raise ValueError(f"short_side={self.short_side} and resize={self.resize!r} contradict each other")
-        object.__setattr__(self, "networks", MappingProxyType(dict(self.networks)))
+        for name in ("networks", "facts"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of a frame under this protocol; the long side is rounded to the nearest pixel, half up."""
@@ -55,15 +67,28 @@ class Protocol:
         return (_rounded(height * self.short_side, short), _rounded(width * self.short_side, short))
 
     def scored_frames(self, num_frames: int, reference_frame: int | None) -> list[int]:
-        """Clip frames that count."""
+        """Clip frames that count for image metrics and FID."""
+        if self.pixel_frames == "first-of-window":
+            return self.windows(num_frames, reference_frame)
+        return self._open_frames(num_frames, reference_frame)
+
+    def _open_frames(self, num_frames: int, reference_frame: int | None) -> list[int]:
         hidden = reference_frame if self.reference == "excluded" else None
         return [frame for frame in range(num_frames) if frame != hidden]
 
     def windows(self, num_frames: int, reference_frame: int | None) -> list[int]:
-        """First frames of the windows: runs of consecutive scored frames are cut from their start, no remainders."""
+        """First frames of the windows, cut from the start of every run of consecutive open frames.
+
+        tail "drop": a rest that is shorter than a window is left out; "walk-back": one more window ends at the last frame;
+        "drop-last": the last window that would fit is left out as well (an off-by-one of DisCo's GIF code).
+        """
         starts: list[int] = []
-        for first, length in _runs(self.scored_frames(num_frames, reference_frame)):
-            starts += range(first, first + length - self.window + 1, self.stride)
+        for first, length in _runs(self._open_frames(num_frames, reference_frame)):
+            last = first + length - self.window
+            found = list(range(first, last + (self.tail != "drop-last"), self.stride))
+            if self.tail == "walk-back" and found and found[-1] != last:
+                found.append(last)
+            starts += found
         return starts
 
 
@@ -80,100 +105,3 @@ def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((frame, 1))
     return runs
-
-
-STANDARD = Protocol(
-    name="standard",
-    summary="Native aspect at short side 512, corrected PSNR, LPIPS (VGG) in [-1, 1], clean-fid FID, FVD of "
-    "non-overlapping 16-frame windows, reference frame excluded.",
-    short_side=512,
-    crop="none",
-    resize="pil-bicubic",
-    window=16,
-    stride=16,
-    networks={"lpips": "lpips_vgg", "fid": "inception", "fvd": "i3d"},
-    lpips_range=(-1.0, 1.0),
-    reference="excluded",
-    known_faults=(),
-    source="our recommendation (docs/protocols.md); FID: Parmar et al. 2022; LPIPS: Zhang et al. 2018; FVD: "
-    "Unterthiner et al. 2018, network of Skorokhodov et al. 2022",
-)
-
-DEMO_STANDIN = Protocol(
-    name="demo_standin",
-    summary="Native size, reference frame excluded. FID, FVD and LPIPS come from small stand-in networks "
-    "with random weights: compare them inside this table only, with nothing outside.",
-    short_side=None,
-    crop="none",
-    resize="none",
-    window=16,
-    stride=16,
-    networks={"lpips": "standin_lpips", "fid": "standin_frames", "fvd": "standin_windows"},
-    lpips_range=(-1.0, 1.0),
-    reference="excluded",
-    known_faults=(),
-    standin=True,
-    source="the demo: same arithmetic as `standard`, networks from pipelines/tiny/standin_*",
-)
-
-STANDIN_128 = replace(
-    DEMO_STANDIN,
-    name="standin_128",
-    summary="Native aspect at short side 128, reference frame excluded. " + DEMO_STANDIN.summary.partition(". ")[2],
-    short_side=128,
-    resize="pil-bicubic",
-    source="`demo_standin` for footage that is larger than what a demo-size method generates",
-)
-
-STANDIN_128_SQUARE = replace(
-    STANDIN_128,
-    name="standin_128_square",
-    summary="Centre square at 128x128, reference frame excluded. " + DEMO_STANDIN.summary.partition(". ")[2],
-    crop="center_square",
-    source="`demo_standin` for a method that generates the centre square of larger footage",
-)
-
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in (STANDARD, DEMO_STANDIN, STANDIN_128, STANDIN_128_SQUARE)})
-
-# Names that documents and papers use -> ids of the code; an id here need not have a protocol or method yet.
-ALIASES: Mapping[str, str] = MappingProxyType(
-    {
-        "DISCO-FRAMES": "disco",
-        "DISCO-GIF": "disco_gif",
-        "DISCO-TM": "disco_tm",
-        "NATIVE": "hia_native",
-        "SGV-FVD": "stylegan_v_fvd",
-        "psnr_disco_bug": "psnr_overflow",
-        "FID-VID": "fid_vid",
-        "FID-FVD": "fid_vid",
-        "FC": "frame_consistency",
-        "WE": "warping_error",
-        "TikTok": "tiktok",
-        "TED": "ted_talks",
-        "TED-talks": "ted_talks",
-        "Ted-Talk": "ted_talks",
-        "UBC": "ubc_fashion",
-        "tiktok-public-335-340": "tiktok_335_340",
-        "new10val": "tiktok_disco10",
-        "TPS": "tpsmm",
-        "PSMM": "tpsmm",
-        "MA": "magic_animate",
-        "IP+CtrlN": "ip_controlnet",
-        "SD-2V": "sd_2v",
-        "demo": "demo_standin",
-    }
-)
-
-
-def id_of(name: str) -> str:
-    """The id behind a name used in documents; an id is its own."""
-    return ALIASES.get(name, name)
-
-
-def protocol_named(name: str) -> Protocol:
-    """Look a protocol up by id or alias. Raises UserError that lists them."""
-    found = PROTOCOLS.get(id_of(name))
-    if found is None:
-        known = "; ".join(f"{p.name}: {p.summary}" for p in PROTOCOLS.values())
-        raise UserError(f"unknown protocol {name!r}; there are: {known}")
-    return found

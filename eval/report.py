@@ -1,30 +1,31 @@
-"""write_report(): one self-contained HTML page, and its Markdown twin, for one protocol, data set and split."""
+"""write_report(): one self-contained HTML page for one protocol, data set and split, and its Markdown, LaTeX and Parquet twins."""
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.ablation import ablation_tables
 from eval.chart import loss_curve
-from eval.drill_down import changes, comparisons, extremes
-from eval.media import image_data_uri, pose_extractor_of, pose_frames, video_data_uri
+from eval.drill_down import cautions, changes, comparisons, extremes, scores_of, timelines
+from eval.latex import table_latex
+from eval.method_names import method_title
 from eval.networks import current_digests
-from eval.protocol import Protocol, protocol_named
-from eval.table import BenchmarkTable, benchmark_table, method_detail, method_title
-from pipelines.clip import Clip
-from pipelines.errors import ClipError, UserError
+from eval.page import render, write_file
+from eval.protocol_facts import protocol_facts
+from eval.protocols import protocol_named
+from eval.strips import Predictions, clip_strips
+from eval.table import BenchmarkTable, benchmark_table, measured_rows
+from eval.table_files import printed_markdown, rows_parquet
+from eval.worst_and_best import worst_and_best
+from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.tables import one_of
-from pipelines.video import decode_frames, read_video
 
 ALWAYS_SHOWN = "performers_"  # data sets of drawn people: nobody's picture
 _TABLES = (
@@ -41,26 +42,6 @@ _TABLES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
-    """One picture of a side-by-side row; `uri` is a data: URI, or None with the reason."""
-
-    title: str
-    detail: str
-    kind: str  # image | video | none
-    uri: str | None
-    reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Strip:
-    """One clip: reference, pose, every method, truth."""
-
-    clip_id: str
-    caption: str
-    panels: tuple[Panel, ...]
-
-
 def write_report(
     lake: Lake,
     *,
@@ -71,12 +52,13 @@ def write_report(
     ran: Sequence[Mapping[str, Any]] = (),
     include_media: bool = False,
     max_clips: int = 6,
+    drill: str | None = None,
 ) -> Path:
-    """Write `path` (.html) and the same name with .md; returns the path of the HTML.
+    """Write `path` (.html), and the same name with .md, .tex and .parquet beside it; returns the path of the HTML.
 
     ran: what the run did, one mapping per step; its keys become columns. include_media: embed frames of real people;
-    data sets of drawn performers always show theirs. Raises UserError when nothing was benchmarked, or for two
-    protocols.
+    data sets of drawn performers always show theirs. drill: the metric whose worst and best clips are shown; None is LPIPS,
+    else PSNR. Raises UserError when nothing was benchmarked, for two protocols, and for a `drill` without values per clip.
     """
     chosen = protocol_named(protocol)
     rows = lake.rows(
@@ -87,74 +69,47 @@ def write_report(
         raise UserError(f"nothing is benchmarked under {chosen.name} on {dataset}/{split}; run `python -m eval benchmark` first")
     table = benchmark_table(rows)
     shown = include_media or dataset.startswith(ALWAYS_SHOWN)
-    predictions = _predictions(lake, [line.prediction_id for line in table.lines])
     page = {
-        "table": table,
         "protocol": chosen,
         "dataset": dataset,
         "split": split,
-        "facts": _protocol_facts(chosen, current_digests(lake, chosen)),
-        "strips": _strips(lake, dataset, split, predictions, max_clips) if shown else [],
+        "facts": protocol_facts(chosen, current_digests(lake, chosen)),
         "media_hidden": not shown,
-        "curves": _curves(lake, predictions),
-        "comparisons": comparisons(lake, table, chosen.name, split),
-        "extremes": extremes(lake, table, chosen.name, split),
-        "changes": changes(lake, table, chosen.name, split),
         "ran": [dict(row) for row in ran],
-        "ran_columns": _keys(ran),
-        "made": _made_from(lake, table, predictions),
+        "ran_columns": list(dict.fromkeys(key for row in ran for key in row)),
         "versions": {name: lake.version(name) for name in _TABLES},
         "time": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        **_findings(lake, table, rows, shown, drill, max_clips),
     }
-    _write(path, _render("report.html", page))
-    _write(path.with_suffix(".md"), _render("report.md", page))
+    write_file(path, render("report.html", page))
+    write_file(path.with_suffix(".md"), render("report.md", page))
+    write_file(path.with_suffix(".tex"), table_latex(table, page["ablations"]))
+    write_file(path.with_suffix(".parquet"), rows_parquet(rows))
     return path
 
 
-def _render(template: str, page: Mapping[str, Any]) -> str:
-    html = template.endswith(".html")
-    environment = Environment(
-        loader=PackageLoader("eval"), autoescape=html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["cell"] = _markdown_cell
-    return environment.get_template(template).render(**page)
-
-
-def _markdown_cell(value: Any) -> str:
-    """Text that cannot break out of a Markdown table cell, nor be read as HTML."""
-    text = "" if value is None else str(value)
-    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\r", " "), ("\n", " ")):
-        text = text.replace(raw, safe)
-    return text
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row))
-
-
-def _protocol_facts(protocol: Protocol, digests: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The protocol in words."""
-    low, high = protocol.lpips_range
-    resized = f"short side {protocol.short_side}, native aspect, antialiased bicubic"
-    size = "native size" if protocol.short_side is None else resized
-    overlap = "no overlap" if protocol.stride == protocol.window else f"a new one every {protocol.stride} frames"
-    networks = [f"{role.upper()}: {name} ({digests[role][:12] or 'unknown'})" for role, name in protocol.networks.items()]
-    return [
-        ("Frames", size),
-        ("Reference frame", f"{protocol.reference} {'from' if protocol.reference == 'excluded' else 'in'} scoring"),
-        ("Video windows", f"{protocol.window} frames, {overlap}"),
-        ("LPIPS input", f"[{low:g}, {high:g}]"),
-        ("Networks", "; ".join(networks)),
-        ("Known faults kept", ", ".join(protocol.known_faults) or "none"),
-        ("Source", protocol.source),
-    ]
+def _findings(
+    lake: Lake, table: BenchmarkTable, rows: Sequence[Mapping[str, Any]], shown: bool, drill: str | None, max_clips: int
+) -> dict[str, Any]:
+    """Everything on the page that comes from the table and the rows behind it."""
+    predictions = _predictions(lake, [line.prediction_id for line in table.lines])
+    clips, scores = lake.clips(table.dataset, table.split), scores_of(lake, table)
+    compared = comparisons(table, scores)
+    return {
+        "table": table,
+        "published": printed_markdown(table),
+        "measured": measured_rows(table),
+        "ablations": ablation_tables(rows),
+        "strips": clip_strips(lake, table.dataset, clips[:max_clips], predictions) if shown else [],
+        "drill": worst_and_best(lake, table, scores, clips, predictions, metric=drill, show=shown),
+        "curves": _curves(lake, predictions),
+        "comparisons": compared,
+        "cautions": cautions(rows, compared),
+        "extremes": extremes(table, scores),
+        "changes": changes(lake, table),
+        "timelines": timelines(lake, table),
+        "made": _made_from(lake, table, predictions),
+    }
 
 
 def _predictions(lake: Lake, ids: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -165,48 +120,7 @@ def _predictions(lake: Lake, ids: Sequence[str]) -> dict[str, dict[str, dict[str
     return found
 
 
-def _strips(lake: Lake, dataset: str, split: str, predictions: Mapping[str, Mapping[str, Mapping[str, Any]]], most: int) -> list[Strip]:
-    extractor = pose_extractor_of(lake, dataset)
-    return [_strip(lake, clip, predictions, extractor) for clip in lake.clips(dataset, split)[:most]]
-
-
-def _strip(lake: Lake, clip: Clip, predictions: Mapping[str, Mapping[str, Mapping[str, Any]]], extractor: str | None) -> Strip:
-    truth = decode_frames(clip)
-    references = [rows[clip.clip_id]["reference_frame"] for rows in predictions.values() if clip.clip_id in rows]
-    shown = next((frame for frame in references if frame is not None), None)
-    panels = []
-    if shown is not None:
-        panels.append(Panel(title="Reference", detail=f"frame {shown}", kind="image", uri=image_data_uri(truth[shown])))
-    poses = None if extractor is None else pose_frames(lake, clip, extractor)
-    if poses is not None:
-        panels.append(
-            Panel(
-                title="Driving pose",
-                detail=f"extractor: {extractor}",
-                kind="video",
-                uri=video_data_uri(poses, clip.fps),
-            )
-        )
-    panels += [_method_panel(lake, clip, rows) for rows in predictions.values()]
-    panels.append(Panel(title="Truth", detail="", kind="video", uri=video_data_uri(truth, clip.fps)))
-    who = f", {clip.subject}" if clip.subject else ""
-    caption = f"{clip.num_frames} frames, {clip.width}×{clip.height}, {float(clip.fps):g} fps{who}"
-    return Strip(clip_id=clip.clip_id, caption=caption, panels=tuple(panels))
-
-
-def _method_panel(lake: Lake, clip: Clip, rows: Mapping[str, Mapping[str, Any]]) -> Panel:
-    some = next(iter(rows.values()))
-    named = {"title": method_title(some), "detail": method_detail(some)}
-    row = rows.get(clip.clip_id)
-    if row is None or row["status"] != "ok":
-        return Panel(**named, kind="none", uri=None, reason=(row or {}).get("reason") or "not delivered")
-    try:
-        return Panel(**named, kind="video", uri=video_data_uri(read_video(lake.path(row["uri"])), clip.fps))
-    except ClipError as error:
-        return Panel(**named, kind="none", uri=None, reason=error.reason)
-
-
-def _curves(lake: Lake, predictions: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def _curves(lake: Lake, predictions: Predictions) -> list[dict[str, Any]]:
     """One chart per training stage of the shown methods, parents first."""
     curves = []
     for row in _checkpoint_chain(lake, predictions):
@@ -217,7 +131,7 @@ def _curves(lake: Lake, predictions: Mapping[str, Mapping[str, Mapping[str, Any]
     return curves
 
 
-def _checkpoint_chain(lake: Lake, predictions: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def _checkpoint_chain(lake: Lake, predictions: Predictions) -> list[dict[str, Any]]:
     """Checkpoints that made the predictions, each after its parents."""
     known = {row["checkpoint_id"]: row for row in lake.rows("checkpoints")}
     chain: list[dict[str, Any]] = []
@@ -231,7 +145,7 @@ def _checkpoint_chain(lake: Lake, predictions: Mapping[str, Mapping[str, Mapping
     return chain
 
 
-def _made_from(lake: Lake, table: BenchmarkTable, predictions: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def _made_from(lake: Lake, table: BenchmarkTable, predictions: Predictions) -> dict[str, Any]:
     methods = []
     for line in table.lines:
         row = next(iter(predictions[line.prediction_id].values()), {})

@@ -14,7 +14,7 @@ from models.methods import Animator, method_named
 from models.model_key import ModelKey
 from models.train import current_checkpoint
 from models.training_loop import settle_threads
-from models.training_rows import TEST_SPLITS, clips_of_splits, load_poses
+from models.training_rows import ANIMATED_SPLITS, clips_of_splits, load_poses
 from pipelines.clip import Clip, Frames
 from pipelines.code_version import code_version
 from pipelines.errors import ClipError, UserError
@@ -44,7 +44,7 @@ def sampling_code(method: str) -> str:
 
 def generate(lake: Lake, dataset: Dataset, key: ModelKey) -> Generated:
     """Animate every held-out clip of the data set; finished clips are kept. Raises UserError when there is none to animate."""
-    clips = clips_of_splits(lake, dataset, TEST_SPLITS)
+    clips = clips_of_splits(lake, dataset, ANIMATED_SPLITS)
     poses = load_poses(lake, dataset, clips)
     clips = [clip for clip in clips if clip.clip_id in poses]
     if not clips:

@@ -15,6 +15,7 @@ from pipelines.crop import to_crop
 from pipelines.errors import UserError
 from pipelines.extract import Extractor
 from pipelines.extractors.registry import extractors_named
+from pipelines.held_out import TEST_SPLITS
 from pipelines.keypoints import BODY
 from pipelines.lake import Lake, digest_rows
 from pipelines.screen_verdicts import kept_clips
@@ -22,7 +23,7 @@ from pipelines.sources.registry import Dataset
 from pipelines.tables import one_of
 
 TRAIN_SPLITS = ("train", "all")  # a folder of the user's own has no split: all of it trains, and all of it is animated
-TEST_SPLITS = ("test", "all")
+ANIMATED_SPLITS = (*TEST_SPLITS, "all")
 
 _REFERENCE_SCORE = 0.5  # mean body score that a reference frame needs (our default)
 

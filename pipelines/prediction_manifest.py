@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import uuid
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class PredictedClip:
     sha256: str  # of the file's bytes
     frames: int  # number of frames in the file
     reference_frame: int | None  # clip frame that the method was shown; None: the reference is not a frame of this clip
+    lossy: bool = False  # the frames went through a lossy format before this file was written
+    truth_sharpness: bool = False  # the method was given something measured on the true clip's pixels (sharpness, motion blur)
 
     def __post_init__(self) -> None:
         if Path(self.file).is_absolute() or ".." in Path(self.file).parts:
@@ -72,9 +74,11 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def predicted_clip(path: Path, *, clip_id: str, frames: int, reference_frame: int | None) -> PredictedClip:
-    """The manifest entry of a finished video file (hashes it)."""
-    return PredictedClip(clip_id=clip_id, file=path.name, sha256=sha256_of_file(path), frames=frames, reference_frame=reference_frame)
+def predicted_clip(path: Path, *, clip_id: str, frames: int, reference_frame: int | None, **flags: bool) -> PredictedClip:
+    """The manifest entry of a finished video file (hashes it). flags: `lossy`, `truth_sharpness`."""
+    return PredictedClip(
+        clip_id=clip_id, file=path.name, sha256=sha256_of_file(path), frames=frames, reference_frame=reference_frame, **flags
+    )
 
 
 def write_manifest(folder: Path, manifest: PredictionManifest) -> Path:
@@ -120,21 +124,23 @@ def read_manifest(folder: Path) -> PredictionManifest:
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
+    "bool": (bool,),
     "int | None": (int, type(None)),
     "tuple[PredictedClip, ...]": (tuple,),
 }
 
 
 def _checked(path: Path, where: str, kind: type, values: Any) -> dict[str, Any]:
-    """`values` when they are exactly the fields of the dataclass `kind`, each of its type."""
+    """`values` when they are the fields of the dataclass `kind`, each of its type; fields with a default may be left out."""
     if not isinstance(values, dict):
         raise UserError(f"{path}: {where} must be an object, not {type(values).__name__}")
     types = {field.name: str(field.type) for field in fields(kind)}
-    wrong = sorted(set(types) ^ set(values))
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}
+    wrong = sorted((set(types) ^ set(values)) - (optional - set(values)))
     if wrong:
         problem = "is missing" if wrong[0] in types else "is unknown"
         raise UserError(f"{path}: {where}: field {wrong[0]!r} {problem}; the fields are: {', '.join(types)}")
     for name, value in values.items():
-        if not isinstance(value, _TYPES[types[name]]) or isinstance(value, bool):
+        if not isinstance(value, _TYPES[types[name]]) or (isinstance(value, bool) and types[name] != "bool"):
             raise UserError(f"{path}: {where}.{name} must be {types[name]}, not {value!r}")
     return values

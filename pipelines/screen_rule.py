@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pipelines.code_version import code_version
 from pipelines.errors import UserError
+from pipelines.held_out import TEST_SPLITS
 from pipelines.screen_duplicates import FARTHEST
 
 Row = Mapping[str, Any]
@@ -47,7 +48,7 @@ class ScreeningRule:
     min_reference_frames: int | None = None  # the whole body is wanted for one: a talking head has none
     max_duplicate_distance: float | None = 6.0  # bits of 64
     same_person: tuple[tuple[int, float], ...] | None = SAME_PERSON  # (size of the embedding, cosine); None = leaks are not looked for
-    protected_splits: tuple[str, ...] = ("test",)  # never dropped as a near-duplicate or a leak: their twins of other splits are
+    protected_splits: tuple[str, ...] = tuple(TEST_SPLITS)  # never dropped as a near-duplicate or a leak: their twins of other splits are
 
     def __post_init__(self) -> None:
         if self.persons is not None and not 0 <= self.persons[0] <= self.persons[1] <= 7:

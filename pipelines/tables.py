@@ -347,7 +347,8 @@ _SPECS = [
             ("width", INT),
             ("height", INT),
             ("reference_frame", INT),
-            ("lossy", BOOL),
+            ("lossy", BOOL),  # the file does not hold the method's own pixels
+            ("truth_sharpness", BOOL),  # the method was given the true clip's sharpness or motion blur
             *STATUS,
         ],
         published=True,
@@ -368,6 +369,8 @@ _SPECS = [
             ("prediction_sha256", TEXT),
             ("truth_sha256", TEXT),
             ("weights_digest", TEXT),
+            ("lossy", BOOL),
+            ("truth_sharpness", BOOL),  # of the prediction
             *STATUS,
         ],
         published=True,

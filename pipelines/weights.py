@@ -20,9 +20,10 @@ from typing import Any
 from pipelines.errors import MissingWeightsError, UserError
 from pipelines.weights_table import WEIGHTS, WeightFile
 
-__all__ = ["WEIGHTS", "WeightFile", "digest_of", "find_weights", "lock_digest", "locked_by", "weights_at_hand"]
+__all__ = ["WEIGHTS", "WeightFile", "digest_of", "find_weights", "lock_digest", "locked_by", "weights_at_hand", "without_downloads"]
 
 _LOCK: ContextVar[Path | None] = ContextVar("weights_lock", default=None)
+_DOWNLOADS: ContextVar[bool] = ContextVar("weights_downloads", default=True)
 
 
 def find_weights(role: str, explicit: Path | None = None, *, lock: Path | None = None, download: bool = True) -> Path:
@@ -33,7 +34,7 @@ def find_weights(role: str, explicit: Path | None = None, *, lock: Path | None =
     """
     weight = _weight(role)
     _require_acceptance(weight)
-    path = _resolve(weight, explicit, download=download)
+    path = _resolve(weight, explicit, download=download and _DOWNLOADS.get())
     _check_stated(weight, path)
     lock = lock or _LOCK.get()
     if lock is not None:
@@ -50,6 +51,16 @@ def weights_at_hand(role: str) -> Path | None:
         return find_weights(role, download=False)
     except MissingWeightsError:
         return None
+
+
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """No `find_weights` inside asks the network: what is not here is missing."""
+    token = _DOWNLOADS.set(False)
+    try:
+        yield
+    finally:
+        _DOWNLOADS.reset(token)
 
 
 @contextmanager
@@ -110,7 +121,7 @@ def _accepted_roles() -> set[str]:
 
 def _require_acceptance(weight: WeightFile) -> None:
     if weight.non_commercial and weight.role not in _accepted_roles():
-        raise UserError(
+        raise MissingWeightsError(
             f"weights for {weight.role!r} ({weight.source}, {weight.licence}) are for non-commercial use only; "
             f"if you accept these terms: export ROTOSCOPE_ACCEPT_TERMS={weight.role}"
         )

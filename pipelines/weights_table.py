@@ -143,6 +143,13 @@ _ALL = [
         "BSD-3-Clause (torchvision)",
         note="sha256 starts with ff5fadd5; a pickle: opened with weights_only=True",
     ),
+    _url(
+        "flow_things",
+        "https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip",
+        "raft-things.pth",
+        "BSD-3-Clause (repository princeton-vl/RAFT)",
+        note="unpack the zip, which puts it into a folder `models`; a pickle: opened with weights_only=True",
+    ),
     _hub("clip_large", "openai/clip-vit-large-patch14", "model.safetensors", "MIT"),
     _hub("clip_base", "openai/clip-vit-base-patch32", "model.safetensors", "MIT"),
     # metrics (docs/protocols.md)
@@ -167,6 +174,13 @@ _ALL = [
         "BSD-3-Clause (torchvision)",
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     ),
+    _url(
+        "lpips_alexnet",
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        "alexnet-owt-7be5be79.pth",
+        "BSD-3-Clause (torchvision)",
+        note="sha256 starts with 7be5be79",
+    ),
     _hub(
         "i3d_kinetics400",
         "liruiw/hma",
@@ -186,6 +200,20 @@ _ALL = [
         "resnet-50-kinetics.pth",
         "see YOWOF",
         note="provenance uncertain: the name matches what DisCo's authors used",
+    ),
+    _url(
+        "person_reid",
+        "https://yadi.sk/d/jAPhvFEFp6qzIw",
+        "reid_model.pth",
+        "not stated",
+        note="the address is a page: fetch by hand, save under this name; a pickle: opened with weights_only=True",
+    ),
+    _url(
+        "akd_pose",
+        "https://yadi.sk/d/0L-PgAaGRKgkJA",
+        "pose_model.pth",
+        "not stated",
+        note="the address is a page: fetch by hand, save under this name; a pickle: opened with weights_only=True",
     ),
 ]
 

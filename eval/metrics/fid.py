@@ -20,6 +20,7 @@ FID = Metric(
     kind="set",
     digits=2,
     tolerance=1e-3,
+    role="fid",
     summary="how far the set of generated frames is from the set of true frames",
 )
 

@@ -22,6 +22,7 @@ FVD = Metric(
     kind="set",
     digits=2,
     tolerance=1e-3,
+    role="fvd",
     summary="how far the set of generated video windows is from the set of true ones",
 )
 
@@ -32,7 +33,15 @@ def fvd(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
 
 
 def cut_windows(frames: Frames, starts: list[int], length: int) -> Frames:
-    """[N, length, H, W, 3] windows of [T, H, W, 3] that begin at `starts`."""
+    """[N, length, H, W, 3] windows of [T, H, W, 3] that begin at `starts`; where these are evenly spaced a read-only view, as overlapping copies of a
+    long clip would not fit into memory.
+    """
     if starts and (min(starts) < 0 or max(starts) + length > len(frames)):
         raise ValueError(f"windows of {length} frames from {min(starts)} to {max(starts)} do not fit into {len(frames)} frames")
-    return np.stack([frames[start : start + length] for start in starts]) if starts else np.empty((0, length, *frames.shape[1:]), np.uint8)
+    if not starts:
+        return np.empty((0, length, *frames.shape[1:]), np.uint8)
+    step = starts[1] - starts[0] if len(starts) > 1 else 1
+    if starts == list(range(starts[0], starts[-1] + 1, step)):
+        windows = np.moveaxis(np.lib.stride_tricks.sliding_window_view(frames, length, axis=0), -1, 1)
+        return windows[starts[0] : starts[-1] + 1 : step]
+    return np.stack([frames[start : start + length] for start in starts])

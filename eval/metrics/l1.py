@@ -5,10 +5,15 @@ The papers on TikTok print DisCo's variant instead, which divides by the number 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from eval.metrics.metric import Metric, PerFrame, check_pair
 from pipelines.clip import Frames
+
+if TYPE_CHECKING:
+    from eval.sides import Sides
 
 
 def absolute_sums(prediction: Frames, truth: Frames) -> PerFrame:
@@ -32,6 +37,10 @@ def l1_disco(prediction: Frames, truth: Frames) -> PerFrame:
     return np.asarray(absolute_sums(prediction, truth) / truth[0].size / (height * width))
 
 
+def _of_protocol(sides: Sides) -> PerFrame:
+    return sides.scattered((l1_disco if sides.l1_over_pixels else l1)(*sides.counted_frames))
+
+
 L1 = Metric(
     id="l1",
     title="L1",
@@ -43,5 +52,6 @@ L1 = Metric(
     digits=4,
     tolerance=0.0,
     per_frame=l1,
-    summary="mean absolute difference of the pixels, 0 to 1",
+    measure=_of_protocol,
+    summary="mean absolute difference of the pixels, 0 to 1; under protocols of the DisCo family grey levels over the number of pixels",
 )

@@ -6,14 +6,26 @@ small one of the same form. The networks are in pipelines/extractors/lpips.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eval.metrics.metric import Metric, PerFrame, check_pair
-from pipelines.clip import Frames
+from eval.metrics.metric import Metric, PerFrame
 
-Distance = Callable[[Frames, Frames], PerFrame]
+if TYPE_CHECKING:
+    from eval.sides import Sides
+
+
+def lpips(sides: Sides) -> PerFrame:
+    """[T] distance of each counted frame from the truth (or, where the protocol says so, from the reference frame); >= 0, lower is better.
+
+    Raises ValueError when the network gives NaN.
+    """
+    values = sides.lpips["frame"]
+    if not np.isfinite(values[sides.counted]).all() and sides.lpips_against == "truth":
+        raise ValueError("the LPIPS network gave values that are not finite")
+    return values
+
 
 LPIPS = Metric(
     id="lpips",
@@ -22,17 +34,10 @@ LPIPS = Metric(
     low=0.0,
     high=float("inf"),
     unit="",
-    kind="network",
+    kind="clip",
     digits=4,
     tolerance=1e-5,
+    role="lpips",
+    measure=lpips,
     summary="distance of the frames as a network sees them; 0 means equal",
 )
-
-
-def lpips(distance: Distance, prediction: Frames, truth: Frames) -> PerFrame:
-    """[T] distance of each frame pair; uint8 [T, H, W, 3]; >= 0, lower is better. ValueError when the network gives NaN."""
-    check_pair(prediction, truth)
-    values = np.asarray(distance(prediction, truth), dtype=np.float64)
-    if values.shape != (len(truth),) or not np.isfinite(values).all():
-        raise ValueError(f"the LPIPS network gave {values.shape} values, not {len(truth)} finite ones")
-    return values

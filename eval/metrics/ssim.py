@@ -14,6 +14,7 @@ from eval.metrics.metric import Metric, PerFrame, check_pair
 from pipelines.clip import Frames
 
 _WINDOW = 7
+EDGE = _WINDOW // 2  # px that the map leaves out on each side
 _N = _WINDOW * _WINDOW
 _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
@@ -33,17 +34,17 @@ def ssim(prediction: Frames, truth: Frames) -> PerFrame:
     check_pair(prediction, truth)
     if min(truth.shape[1:3]) < _WINDOW:
         raise ValueError(f"SSIM needs frames of at least {_WINDOW}x{_WINDOW} pixels, got {truth.shape[1]}x{truth.shape[2]}")
-    return np.array([_ssim_gray(gray(p), gray(t)) for p, t in zip(prediction, truth, strict=True)])
+    return np.array([float(np.mean(ssim_map(gray(p), gray(t)))) for p, t in zip(prediction, truth, strict=True)])
 
 
 def _box_sums(values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> Sums:
     """Sums over every window that lies inside the frame: [H - 6, W - 6], exact."""
     sums = cv2.boxFilter(values, cv2.CV_32S, (_WINDOW, _WINDOW), normalize=False)
-    edge = _WINDOW // 2
-    return np.asarray(sums[edge:-edge, edge:-edge], dtype=np.int32)
+    return np.asarray(sums[EDGE:-EDGE, EDGE:-EDGE], dtype=np.int32)
 
 
-def _ssim_gray(x: Gray, y: Gray) -> float:
+def ssim_map(x: Gray, y: Gray) -> npt.NDArray[np.float64]:
+    """[H - 6, W - 6] SSIM of every window that lies inside two gray frames; its mean is the frame's SSIM."""
     x16, y16 = x.astype(np.uint16), y.astype(np.uint16)  # 255^2 fits in 16 bits
     sx, sy = _box_sums(x), _box_sums(y)
     squares, product = _box_sums(x16 * x16) + _box_sums(y16 * y16), _box_sums(x16 * y16)
@@ -51,7 +52,7 @@ def _ssim_gray(x: Gray, y: Gray) -> float:
     luminance = (2 * cross + _C1 * _N**2) / (means + _C1 * _N**2)
     # Variances times 49 * 48 are integers too: 49 sum(x^2) - (sum x)^2.
     structure = (2 * (_N * product - cross) + _C2 * _N * (_N - 1)) / (_N * squares - means + _C2 * _N * (_N - 1))
-    return float(np.mean(luminance * structure))
+    return np.asarray(luminance * structure)
 
 
 SSIM = Metric(
@@ -65,5 +66,6 @@ SSIM = Metric(
     digits=4,
     tolerance=0.0,
     per_frame=ssim,
+    measure=lambda sides: sides.ssim["frame"],
     summary="structural similarity of the gray images; 1 means equal",
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+_OUR_TIMES = {"frame_consistency": 100.0}  # our column, as the papers', is times 100; `scale` brings it to a cosine
 OVERFLOW_FLOOR_DB = 20 * math.log10(255 / math.sqrt(249))  # 24.168: the largest n * n mod 256 is 249
 
 
@@ -57,10 +58,15 @@ def source_of(paper: str, table: str) -> Source:
     return _WILD if (paper, table) == ("pose_animate", "Table 1") else _SOURCES[paper]
 
 
+def column_scale(row: Mapping[str, Any]) -> float:
+    """What a printed cell is multiplied with to stand in the unit of our column."""
+    return float(row["scale"] or 1.0) * _OUR_TIMES.get(row["metric_id"], 1.0)
+
+
 def true_value(row: Mapping[str, Any]) -> float | None:
-    """The cell in the metric's own unit: corrected where the text at hand is misread, times the column's scale."""
+    """The cell in the unit of our column: corrected where the text at hand is misread, times the column's scale."""
     value = row["corrected_value"] if row["corrected_value"] is not None else row["value"]
-    return None if value is None else float(value) * float(row["scale"] or 1.0)
+    return None if value is None else float(value) * column_scale(row)
 
 
 def l1_ceiling_db(l1: float, pixels: int) -> float:

@@ -66,14 +66,22 @@ class Subject:
 
 
 def pose_subject(clip: Clip, frames: Frames, people: Sequence[People], network: SimCC, batch: int) -> Subject:
-    """Poses of everybody; keeps the track with the largest mean body score. Raises ClipError no_person.
+    """As `main_person`. Raises ClipError no_person."""
+    subject = main_person(frames, people, network, batch)
+    if subject is None:
+        raise ClipError("no_person", clip.clip_id, f"nobody in {len(frames)} frames", "drop the clip, or use another extractor")
+    return subject
+
+
+def main_person(frames: Frames, people: Sequence[People], network: SimCC, batch: int) -> Subject | None:
+    """Poses of everybody; keeps the track with the largest mean body score. None where nobody is seen.
 
     The mean is over all frames of the clip and counts 0 where the track is absent, so that one lucky frame does not win.
     """
     chosen = most_covering(people)
     where = [(t, i) for t, frame in enumerate(people) for i in np.flatnonzero(np.isin(frame.tracks, chosen))]
     if not where:
-        raise ClipError("no_person", clip.clip_id, f"nobody in {len(frames)} frames", "drop the clip, or use another extractor")
+        return None
     times, boxes = [t for t, _ in where], np.stack([people[t].boxes[i] for t, i in where])
     tracks = np.array([people[t].tracks[i] for t, i in where])
     keypoints, scores = in_batches(network, frames, times, boxes, batch)

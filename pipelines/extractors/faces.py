@@ -99,12 +99,13 @@ def face_rows(frames: Frames, found: Sequence[Faces], people: Sequence[Floats], 
     """Rows of the table faces for [T, H, W, 3], T frames' faces and the subject's boxes [0 or 1, 4]; T faces share a call."""
     subjects = [subject_face(faces, person) for faces, person in zip(found, people, strict=True)]
     warps = {t: similarity_warp(found[t].points[i]) for t, i in enumerate(subjects) if i >= 0}
-    embeddings = _embeddings(frames, warps, embedder)
+    embeddings = {} if embedder is None else embeddings_of(frames, warps, embedder)
     return [_row(faces, subjects[t], warps.get(t), embeddings.get(t), embedder) for t, faces in enumerate(found)]
 
 
-def _embeddings(frames: Frames, warps: dict[int, Floats], embedder: FaceEmbedder | None) -> dict[int, Floats]:
-    if embedder is None or not warps:
+def embeddings_of(frames: Frames, warps: dict[int, Floats], embedder: FaceEmbedder) -> dict[int, Floats]:
+    """Raw embeddings [D] of the frames that have a warp [2, 3], by frame; they share a call."""
+    if not warps:
         return {}
     return dict(zip(warps, embedder([frames[t] for t in warps], list(warps.values())), strict=True))
 

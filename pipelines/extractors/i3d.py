@@ -1,14 +1,17 @@
 """I3D features for FVD: the TorchScript network of StyleGAN-V (Skorokhodov et al. 2022), 400 logits, its own batch-norm epsilon.
 
-Frames are resized to 224x224 by clean-fid's resizer (antialiased; aspect is not kept, as in the literature) and scaled to
-[-1, 1] here, so the file's own resizing, which aliases, is switched off.
+Two networks from one file. `i3d`: frames are resized to 224x224 by clean-fid's resizer (antialiased; aspect is not kept).
+`i3d_center_crop`: as MCVD and common_metrics do it, the shorter side to 224 bilinearly without antialiasing, then the
+central square. Both scale to [-1, 1] here, so the file's own resizing, which aliases, is switched off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +21,33 @@ from pipelines.extractors.inception import clean_resize
 from pipelines.extractors.torchscript import load_torchscript
 from pipelines.weights import digest_of, find_weights
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 ROLE = "i3d_torchscript"
 SIZE = 224
+
+
+def whole_frames(window: Frames) -> Tensor:
+    """uint8 [S, H, W, 3] -> [3, S, 224, 224] in -1..1; clean-fid's resizer."""
+    import torch
+
+    return torch.from_numpy(clean_resize(window, SIZE)).permute(3, 0, 1, 2) / 127.5 - 1
+
+
+def central_squares(window: Frames) -> Tensor:
+    """uint8 [S, H, W, 3] -> [3, S, 224, 224] in -1..1; bilinear without antialiasing, then a crop."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    x = torch.from_numpy(np.ascontiguousarray(window.transpose(3, 0, 1, 2))).float() / 255
+    height, width = x.shape[2:]
+    scale = SIZE / min(height, width)
+    # Rounded up as there, so a square whose side times `scale` comes out just over 224 becomes 225 high and loses a row.
+    size = (SIZE, ceil(width * scale)) if height < width else (ceil(height * scale), SIZE)
+    x = interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=False)
+    top, left = (size[0] - SIZE) // 2, (size[1] - SIZE) // 2
+    return (x[:, :, top : top + SIZE, left : left + SIZE] - 0.5) * 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +57,7 @@ class I3D:
     path: Path | None = None  # None = where pipelines.weights finds it
     name: str = "i3d"
     version: int = 1
+    prepare: Callable[[Frames], Tensor] = whole_frames  # a window to the network's input
 
     def weights_digest(self) -> str:
         """sha256 of the TorchScript file."""
@@ -43,9 +72,12 @@ class I3D:
         def features(windows: Frames) -> npt.NDArray[np.float32]:
             parts = []
             for window in windows:
-                x = torch.from_numpy(clean_resize(window, SIZE)).permute(3, 0, 1, 2)[None].to(device)  # [1, 3, S, 224, 224]
+                x = self.prepare(window)[None].to(device)
                 with torch.inference_mode():
-                    parts.append(network(x / 127.5 - 1, rescale=False, resize=False, return_features=True).cpu().numpy())
+                    parts.append(network(x, rescale=False, resize=False, return_features=True).cpu().numpy())
             return np.asarray(np.concatenate(parts), dtype=np.float32)
 
         return features
+
+
+I3D_CENTER_CROP = I3D(name="i3d_center_crop", prepare=central_squares)

@@ -6,10 +6,10 @@ d(x, y) = sum_l mean_hw  w_l . (f_l(x) - f_l(y))^2,   f_l = features of level l,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,56 +22,120 @@ from pipelines.weights import digest_of, find_weights
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ROLE = "lpips_vgg16"
 _BATCH = 4
-_SLICE_ENDS = (4, 9, 16, 23, 30)  # torchvision's VGG16 features, cut after relu1_2, 2_2, 3_3, 4_3, 5_3
 
-PairDistance = Callable[[Frames, Frames], npt.NDArray[np.float64]]
+Values = npt.NDArray[np.float64]
+Masks = npt.NDArray[np.bool_]
+Levels = Callable[["Tensor", "Tensor"], tuple["Tensor", list["Tensor"]]]
+"""Two [N, 3, H, W] -> ([N] distance, its maps [N, 1, h_l, w_l]); the distance is the sum of the maps' means."""
+
+
+class PairDistance:
+    """LPIPS of uint8 frame pairs [T, H, W, 3], a few at a time."""
+
+    def __init__(self, levels: Levels, value_range: tuple[float, float], device: str) -> None:
+        self._levels, self._range, self._device = levels, value_range, device
+
+    def __call__(self, prediction: Frames, truth: Frames) -> Values:
+        """[T] distances."""
+        return self.by_region(prediction, truth, {})["frame"]
+
+    def by_region(self, prediction: Frames, truth: Frames, masks: Mapping[str, Masks]) -> dict[str, Values]:
+        """ "frame" and each name of `masks` ([T, H, W]) -> [T] distances, from one pass; NaN where a mask is empty.
+
+        A region's distance is the sum over levels of the mean of the level's map, weighted by how much of each position lies in
+        the mask: with a full mask it is the plain distance.
+        """
+        import torch
+
+        found: dict[str, list[Values]] = {name: [] for name in ("frame", *masks)}
+        for start in range(0, len(truth), _BATCH):
+            part = slice(start, start + _BATCH)
+            with torch.inference_mode():
+                whole, maps = self._levels(self._scaled(prediction[part]), self._scaled(truth[part]))
+                found["frame"].append(whole.double().cpu().numpy())
+                for name, mask in masks.items():
+                    found[name].append(_weighted(maps, torch.from_numpy(mask[part]).to(self._device)))
+        return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in found.items()}
+
+    def _scaled(self, frames: Frames) -> Tensor:
+        import torch
+
+        low, high = self._range
+        return torch.from_numpy(np.ascontiguousarray(frames)).to(self._device).permute(0, 3, 1, 2).float() * ((high - low) / 255) + low
+
+
+def _weighted(maps: Sequence[Tensor], mask: Tensor) -> Values:
+    import torch
+
+    total = torch.zeros(len(mask), dtype=torch.float64, device=mask.device)
+    for level in maps:
+        weight = torch.nn.functional.adaptive_avg_pool2d(mask[:, None].double(), (level.shape[-2], level.shape[-1]))
+        total += (level.double() * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))  # 0 / 0 is NaN: nothing of the region is there
+    return np.asarray(total.cpu().numpy())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LpipsVgg:
-    """torchmetrics' LPIPS with VGG16; its linear heads come with torchmetrics, the backbone is the file of role `lpips_vgg16`."""
+class Lpips:
+    """torchmetrics' LPIPS; its linear heads come with torchmetrics, the backbone is torchvision's file of `role`."""
 
+    name: str
+    role: str
+    net: Literal["vgg", "alex"]
+    ends: tuple[int, ...]  # torchvision's `features`, cut into torchmetrics' five slices before these layers
     path: Path | None = None  # None = where pipelines.weights finds it
-    name: str = "lpips_vgg"
     version: int = 1
 
     def weights_digest(self) -> str:
         """sha256 over the digests of backbone and heads."""
-        return hashlib.sha256(f"{digest_of(find_weights(ROLE, self.path))}|{digest_of(_heads_file())}".encode()).hexdigest()
+        return hashlib.sha256(f"{digest_of(find_weights(self.role, self.path))}|{digest_of(self._heads())}".encode()).hexdigest()
 
     def load(self, device: str, value_range: tuple[float, float]) -> PairDistance:
         """Open the network; `value_range` is what 0 and 255 become before it."""
         from torchmetrics.functional.image.lpips import _NoTrainLpips
 
-        backbone = _read_backbone(find_weights(ROLE, self.path))
-        network = _NoTrainLpips(net="vgg", pretrained=True, pnet_rand=True)  # heads from torchmetrics, backbone still random
+        backbone = self._backbone(find_weights(self.role, self.path))
+        network = _NoTrainLpips(net=self.net, pretrained=True, pnet_rand=True)  # heads from torchmetrics, backbone still random
         network.net.load_state_dict(backbone, strict=True)
-        network = network.to(device)
-        return _in_batches(lambda x, y: network(x, y).flatten(), value_range, device)
+        return PairDistance(_with_maps(network.to(device)), value_range, device)
+
+    def _heads(self) -> Path:
+        import torchmetrics.functional.image.lpips as package
+
+        return Path(package.__file__).parent / "lpips_models" / f"{self.net}.pth"
+
+    def _backbone(self, path: Path) -> dict[str, Any]:
+        """torchvision's keys `features.<i>.*` under the names of torchmetrics' five slices; the classifier is not used."""
+        import torch
+
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        renamed = {}
+        for key, tensor in state.items():
+            if key.startswith("classifier."):
+                continue
+            parts = key.split(".")
+            if parts[0] != "features" or len(parts) != 3:
+                raise UserError(f"{path}: unexpected tensor {key!r}; role {self.role} needs torchvision's {self.net} file")
+            renamed[f"slice{1 + sum(int(parts[1]) >= end for end in self.ends)}.{parts[1]}.{parts[2]}"] = tensor
+        return renamed
 
 
-def _heads_file() -> Path:
-    import torchmetrics.functional.image.lpips as package
-
-    return Path(package.__file__).parent / "lpips_models" / "vgg.pth"
+LPIPS_VGG = Lpips(name="lpips_vgg", role="lpips_vgg16", net="vgg", ends=(4, 9, 16, 23, 30))  # after relu1_2, 2_2, 3_3, 4_3, 5_3
+LPIPS_ALEX = Lpips(name="lpips_alex", role="lpips_alexnet", net="alex", ends=(2, 5, 8, 10, 12))  # after each of the five ReLUs
 
 
-def _read_backbone(path: Path) -> dict[str, Any]:
-    """torchvision's keys `features.<i>.*` under the names of torchmetrics' five slices; the classifier is not used."""
-    import torch
+def _with_maps(network: Any) -> Levels:
+    """torchmetrics' own forward; the maps are what its linear heads give on the way."""
+    maps: list[Tensor] = []
+    for head in network.lins:
+        head.register_forward_hook(lambda module, inputs, output: maps.append(output))
 
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    renamed = {}
-    for key, tensor in state.items():
-        if key.startswith("classifier."):
-            continue
-        parts = key.split(".")
-        if parts[0] != "features" or len(parts) != 3:
-            raise UserError(f"{path}: unexpected tensor {key!r}; role {ROLE} needs torchvision's vgg16-397923af.pth")
-        renamed[f"slice{1 + sum(int(parts[1]) >= end for end in _SLICE_ENDS)}.{parts[1]}.{parts[2]}"] = tensor
-    return renamed
+    def levels(x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps.clear()
+        whole = network(x, y).flatten()
+        return whole, list(maps)
+
+    return levels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,11 +162,12 @@ class StandinLpips:
         """Open the shipped weights strictly."""
         network = load_strictly(self.build(), self.path).to(device)
 
-        def distance(x: Tensor, y: Tensor) -> Tensor:
+        def levels(x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
             with one_thread():
-                return perceptual_distance(_levels(network, x), _levels(network, y))
+                maps = [distance_map(a, b) for a, b in zip(_levels(network, x), _levels(network, y), strict=True)]
+                return sum(one.mean(dim=(1, 2, 3)) for one in maps), maps  # type: ignore[return-value]  # never the int 0
 
-        return _in_batches(distance, value_range, device)
+        return PairDistance(levels, value_range, device)
 
 
 def _levels(network: nn.Sequential, x: Tensor) -> list[Tensor]:
@@ -115,35 +180,9 @@ def _levels(network: nn.Sequential, x: Tensor) -> list[Tensor]:
     return levels
 
 
-def perceptual_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """[N] distance of features [N, C_l, H_l, W_l] per level (equation above), w_l = 1 / C_l."""
+def distance_map(x: Tensor, y: Tensor) -> Tensor:
+    """[N, 1, h, w] mean over channels of the squared difference of two levels [N, C, h, w], each of unit length over channels."""
     import torch
 
-    total = torch.zeros(len(a[0]), device=a[0].device)
-    for x, y in zip(a, b, strict=True):
-        x, y = (
-            x / torch.sqrt(1e-8 + x.square().sum(1, keepdim=True)),
-            y / torch.sqrt(1e-8 + y.square().sum(1, keepdim=True)),
-        )
-        total = total + (x - y).square().mean(dim=(1, 2, 3))
-    return total
-
-
-def _in_batches(distance: Callable[[Tensor, Tensor], Tensor], value_range: tuple[float, float], device: str) -> PairDistance:
-    """Feed uint8 frame pairs to `distance`, scaled to `value_range`, a few at a time."""
-    import torch
-
-    low, high = value_range
-
-    def scaled(frames: Frames) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2).float() * ((high - low) / 255) + low
-
-    def run(prediction: Frames, truth: Frames) -> npt.NDArray[np.float64]:
-        values = []
-        for start in range(0, len(truth), _BATCH):
-            with torch.inference_mode():
-                pair = scaled(prediction[start : start + _BATCH]), scaled(truth[start : start + _BATCH])
-                values.append(distance(*pair).double().cpu().numpy())
-        return np.concatenate(values)
-
-    return run
+    x, y = (z / torch.sqrt(1e-8 + z.square().sum(1, keepdim=True)) for z in (x, y))
+    return (x - y).square().mean(dim=1, keepdim=True)

@@ -75,9 +75,7 @@ class MediaPipe:
 
     def weights_digest(self) -> str:
         """sha256 over the networks in the wheel, MediaPipe's version and the face recogniser."""
-        package = _package()
-        modules = Path(package.__file__).parent / "modules"
-        parts = [f"mediapipe {package.__version__}", *(f"{name} {digest_of(modules / name)}" for name in _NETWORKS)]
+        parts = own_networks()
         recogniser = recogniser_at_hand()
         if recogniser is not None:
             parts.append(f"{recogniser} {digest_of(find_weights(recogniser.role, download=False))}")
@@ -91,6 +89,23 @@ class MediaPipe:
         if recogniser is not None:
             embedder = FaceEmbedder(find_weights(recogniser.role, download=False), RECOGNISERS[recogniser.role], device)
         return lambda clip, frames: _extract(clip, frames, embedder)
+
+
+def own_networks() -> list[str]:
+    """MediaPipe's version, and name and sha256 of each network in its wheel. UserError without the extra."""
+    package = _package()
+    modules = Path(package.__file__).parent / "modules"
+    return [f"mediapipe {package.__version__}", *(f"{name} {digest_of(modules / name)}" for name in _NETWORKS)]
+
+
+def skeletons(frames: Frames) -> tuple[Floats, Floats]:
+    """Keypoints [T, 133, 2] px and scores [T, 133] of a clip [T, H, W, 3]; zeros where nobody is.
+
+    All zeros where fewer than a quarter of the frames hold a person: then the few are not trusted.
+    """
+    found = _holistic(frames)
+    keypoints, scores = np.stack([p.keypoints for p in found]), np.stack([p.scores for p in found])
+    return (keypoints, scores) if _seen_enough(found) else (np.zeros_like(keypoints), np.zeros_like(scores))
 
 
 def _package() -> Any:
@@ -120,9 +135,8 @@ def _quiet() -> Iterator[None]:
 
 def _extract(clip: Clip, frames: Frames, embedder: FaceEmbedder | None) -> Rows:
     found = _holistic(frames)
-    present = [person for person in found if person.present]
-    if len(present) < _SMALLEST_SHARE * len(frames):
-        cause = f"a person in {len(present)} of {len(frames)} frames, fewer than {_SMALLEST_SHARE:.0%}"
+    if not _seen_enough(found):
+        cause = f"a person in {sum(person.present for person in found)} of {len(frames)} frames, fewer than {_SMALLEST_SHARE:.0%}"
         raise ClipError("no_person", clip.clip_id, cause, "drop the clip, or use another extractor")
     _, height, width, _ = frames.shape
     keypoints, scores = np.stack([p.keypoints for p in found]), np.stack([p.scores for p in found])
@@ -132,6 +146,10 @@ def _extract(clip: Clip, frames: Frames, embedder: FaceEmbedder | None) -> Rows:
         "faces": [_face_row(image, person, embedder) for image, person in zip(frames, found, strict=True)],
         "hands": hands_of(frames, keypoints, scores, width, height),
     }
+
+
+def _seen_enough(found: list[_Person]) -> bool:
+    return sum(person.present for person in found) >= _SMALLEST_SHARE * len(found)
 
 
 class _Person:

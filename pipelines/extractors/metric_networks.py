@@ -1,7 +1,8 @@
-"""NETWORKS: every network that evaluation can ask for, by name. A protocol maps its roles to these names.
+"""Every network that evaluation can ask for, by name. A protocol maps its roles to these names.
 
 A frame network makes one feature per frame, a window network one per window of frames, a pair network one distance per
-pair of frames. All run in float32 and evaluation mode; `load` opens the weights strictly and never substitutes others.
+pair of frames, a flow network one motion field per pair of frames. All run in float32 and evaluation mode; `load` opens the
+weights strictly and never substitutes others.
 """
 
 from __future__ import annotations
@@ -14,9 +15,14 @@ import numpy.typing as npt
 
 from pipelines.clip import Frames
 from pipelines.errors import UserError
-from pipelines.extractors.i3d import I3D
+from pipelines.extractors.i3d import I3D, I3D_CENTER_CROP
+from pipelines.extractors.i3d_kinetics400 import I3D_400, I3D_400_EPS5
 from pipelines.extractors.inception import Inception
-from pipelines.extractors.lpips import LpipsVgg, StandinLpips
+from pipelines.extractors.inception_pytorch_fid import InceptionPytorchFid
+from pipelines.extractors.lpips import LPIPS_ALEX, LPIPS_VGG, PairDistance, StandinLpips
+from pipelines.extractors.metric_people import PEOPLE_NETWORKS
+from pipelines.extractors.raft import RAFT_EVALCRAFTER, RAFT_LARGE, RAFT_THINGS, PairFlow
+from pipelines.extractors.resnet3d import ResNet3D
 from pipelines.extractors.standin import STANDIN_FRAMES, STANDIN_WINDOWS
 
 Features = npt.NDArray[np.float32]
@@ -35,20 +41,33 @@ class FeatureNetwork(Protocol):
 
 
 class PairNetwork(Protocol):
-    """Two [T, H, W, 3] uint8 -> distance [T] float64."""
+    """Two [T, H, W, 3] uint8 -> distance [T] float64, of whole frames and of regions."""
 
     @property
     def name(self) -> str: ...
     @property
     def version(self) -> int: ...
     def weights_digest(self) -> str: ...
-    def load(self, device: str, value_range: tuple[float, float]) -> Callable[[Frames, Frames], npt.NDArray[np.float64]]: ...
+    def load(self, device: str, value_range: tuple[float, float]) -> PairDistance: ...
 
 
-FEATURE_NETWORKS: Mapping[str, FeatureNetwork] = {
-    network.name: network for network in (Inception(), I3D(), STANDIN_FRAMES, STANDIN_WINDOWS)
-}
-PAIR_NETWORKS: Mapping[str, PairNetwork] = {network.name: network for network in (LpipsVgg(), StandinLpips())}
+class FlowNetwork(Protocol):
+    """Two [N, H, W, 3] uint8 -> flow [N, 2, h, w] float32 (x, y) from the first to the second, and the images it belongs to."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    def weights_digest(self) -> str: ...
+    def load(self, device: str) -> PairFlow: ...
+
+
+_FRAMES = (Inception(), InceptionPytorchFid(), STANDIN_FRAMES)
+_WINDOWS = (I3D(), I3D_CENTER_CROP, I3D_400, I3D_400_EPS5, ResNet3D(), STANDIN_WINDOWS)
+
+FEATURE_NETWORKS: Mapping[str, FeatureNetwork] = {network.name: network for network in (*_FRAMES, *_WINDOWS, *PEOPLE_NETWORKS)}
+PAIR_NETWORKS: Mapping[str, PairNetwork] = {network.name: network for network in (LPIPS_VGG, LPIPS_ALEX, StandinLpips())}
+FLOW_NETWORKS: Mapping[str, FlowNetwork] = {network.name: network for network in (RAFT_LARGE, RAFT_THINGS, RAFT_EVALCRAFTER)}
 
 
 def feature_network(name: str) -> FeatureNetwork:
@@ -63,3 +82,10 @@ def pair_network(name: str) -> PairNetwork:
     if name not in PAIR_NETWORKS:
         raise UserError(f"no pair network {name!r}; there are: {', '.join(PAIR_NETWORKS)}")
     return PAIR_NETWORKS[name]
+
+
+def flow_network(name: str) -> FlowNetwork:
+    """Look a flow network up; UserError lists what there is."""
+    if name not in FLOW_NETWORKS:
+        raise UserError(f"no flow network {name!r}; there are: {', '.join(FLOW_NETWORKS)}")
+    return FLOW_NETWORKS[name]

@@ -144,7 +144,7 @@ def _chunk(row: Mapping[str, str], id_fps: Fraction | None) -> Chunk:
         box=box,
         width=width,
         height=height,
-        split=row["partition"],
+        split="ted_csv" if row["partition"] == "test" else "train",
     )
 
 

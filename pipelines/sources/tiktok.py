@@ -62,7 +62,7 @@ def scan_tiktok(
     rows = []
     ids = sorted(there | expected)
     for done, sequence in enumerate(ids, start=1):
-        known = {"dataset": name, "video_id": sequence, "split": "test" if sequence in test else "train", **TERMS.columns()}
+        known = {"dataset": name, "video_id": sequence, "split": chosen["split"] if sequence in test else "train", **TERMS.columns()}
         rows.append(unnamed_row(**known) or {**known, **_scan_sequence(lake, root / sequence, sequence in expected, chosen)})
         if progress is not None:
             progress(done, len(ids))

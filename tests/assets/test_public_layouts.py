@@ -133,7 +133,7 @@ def _l1(project: Project, made: TedTalks, columns: slice) -> float:
     generated = {row["clip_id"]: _frames(project.lake.path(row["uri"])) for row in files}
     errors = []
     for clip in project.clips():
-        if clip["split"] == "test":
+        if clip["split"] == "ted_csv":
             talk = _frames(made.videos / f"{clip['video_id'][:11]}.mp4")[clip["start_frame"] : clip["end_frame"], :, columns]
             errors.append(np.abs(generated[clip["clip_id"]] - talk)[1:].mean((1, 2, 3)) / 255)
     return float(np.concatenate(errors).mean())

@@ -16,6 +16,7 @@ import pytest
 
 from pipelines.clip import Frames, clip_id_of
 from pipelines.lake import Lake
+from pipelines.masks import encode_rle
 from pipelines.prediction_manifest import PredictionManifest, predicted_clip, sha256_of_file, write_manifest
 from pipelines.video import encode_video
 
@@ -94,7 +95,24 @@ class TinyLake:
         self.lake.write("videos", [{**same, "sha256": sha256, "frames": self.frames}])
         self.lake.write("clips", [{**same, "clip_id": clip_id, "video_sha256": sha256, "start_frame": 0, "end_frame": self.frames}])
         self._add_poses(clip_id, index)
+        self._add_regions(clip_id, index)
         return clip_id
+
+    def _add_regions(self, clip_id: str, index: int) -> None:
+        """Face and hands as boxes around their points, the body as the box of all points."""
+        tables: dict[str, list[dict[str, Any]]] = {"faces": [], "hands": [], "body_masks": []}
+        for t in range(self.frames):
+            key = {"dataset": self.dataset, "clip_id": clip_id, "frame": t, "extractor": "truth", "version": 1, "weights_digest": "none"}
+            points, reach = skeleton_of(0.35 * t + index, self.size), self.size / 10
+            head, left, right = ([*(points[i] - reach), *(points[i] + reach)] for i in (0, 9, 10))
+            body = np.zeros((self.size, self.size), bool)
+            (x1, y1), (x2, y2) = (points[:17].min(0) - reach).astype(int), (points[:17].max(0) + reach).astype(int)
+            body[max(0, y1) : y2, max(0, x1) : x2] = True
+            tables["faces"].append({**key, "boxes": head, "box_scores": [1.0], "subject": 0})
+            tables["hands"].append({**key, "boxes": [*left, *right], "valid": [True, True]})
+            tables["body_masks"].append({**key, "rle": encode_rle(body), "height": self.size, "width": self.size})
+        for name, rows in tables.items():
+            self.lake.write(name, rows)
 
     def _add_poses(self, clip_id: str, index: int) -> None:
         scores = [1.0] * 17 + [0.0] * 116

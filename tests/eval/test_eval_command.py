@@ -26,6 +26,9 @@ def test_score_benchmark_report(make_lake: Callable[..., Any], tmp_path: Path) -
     assert "2 scored, 0 unchanged, 0 failed" in scored.output
     table = _call("benchmark", *shared)
     assert "PSNR ↑" in table.output
+    assert "usepackage{booktabs}" in _call("benchmark", *shared, "--format", "latex").output
+    assert isinstance(_call("benchmark", *shared, "--format", "word").exception, UserError)
+    assert isinstance(_call("report", *shared, "--drill", "fvd").exception, UserError)
     written = _call("report", *shared, "--output", str(tmp_path / "r.html"))
     assert Path(written.output.strip()).read_text(encoding="utf-8").startswith("<!doctype html>")
 

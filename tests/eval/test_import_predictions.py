@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.import_predictions import LOSSY, TRUTH_SHARPNESS, pair_folder, score_folder, write_lossless
+from eval.import_predictions import pair_folder, score_folder, write_lossless
 from eval.metrics.l1 import L1
 from pipelines.errors import UserError
 from pipelines.video import decode_frames, encode_video, read_video
@@ -66,8 +66,11 @@ def test_lossy_input_and_truth_sharpness_stand_beside_the_scores(make_lake: Call
     (tmp_path / "in" / f"{b.clip_id}.json").write_text(json.dumps({"ref_index": 2, "uses_truth_sharpness": True, "steps": 25}))
     report = score_folder(tiny.lake, tmp_path / "in", method="other", **GROUP, show=shown.append)
     assert (report.scored, report.failed, shown) == (2, [], ["2 of 2 clips can be scored; 2 lossy"])
-    flags = {(r["clip_id"], r["reason"]) for r in tiny.lake.rows("scores")}
-    assert flags == {(a.clip_id, LOSSY), (b.clip_id, f"{LOSSY}; {TRUTH_SHARPNESS}")}
+    flags = {(r["clip_id"], r["lossy"], r["truth_sharpness"]) for r in tiny.lake.rows("scores")}
+    assert flags == {(a.clip_id, True, False), (b.clip_id, True, True)}
+    again = score_folder(tiny.lake, tmp_path / "in", method="other", **GROUP, uses_truth_sharpness=True, show=shown.append)
+    assert (again.scored, again.cached) == (1, 1)  # what is said about a clip has changed, so its scores are written again
+    assert {r["truth_sharpness"] for r in tiny.lake.rows("scores")} == {True}
     rows = {r["clip_id"]: r for r in tiny.lake.rows("predictions")}
     assert [(rows[c.clip_id]["lossy"], rows[c.clip_id]["reference_frame"]) for c in (a, b)] == [(True, 0), (True, 2)]
     assert rows[a.clip_id]["sampler"] == "steps 25"

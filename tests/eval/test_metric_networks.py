@@ -16,10 +16,10 @@ from torch import nn
 
 from eval.metrics.fid import fid
 from pipelines.errors import MissingWeightsError, UserError
-from pipelines.extractors import i3d, inception, lpips
+from pipelines.extractors import i3d, inception
 from pipelines.extractors.i3d import I3D
 from pipelines.extractors.inception import Inception, clean_resize
-from pipelines.extractors.lpips import LpipsVgg, StandinLpips
+from pipelines.extractors.lpips import LPIPS_VGG, StandinLpips
 from pipelines.extractors.metric_networks import FEATURE_NETWORKS, PAIR_NETWORKS, feature_network, pair_network
 from pipelines.extractors.standin import STANDIN_FRAMES, STANDIN_WINDOWS
 from pipelines.extractors.standin_weights import STANDINS, write_standin
@@ -57,7 +57,7 @@ def _script(module: nn.Module, path: Path) -> Path:
 @pytest.fixture
 def unstated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let other files than the published ones take the roles."""
-    for role in (inception.ROLE, i3d.ROLE, lpips.ROLE):
+    for role in (inception.ROLE, i3d.ROLE, LPIPS_VGG.role):
         monkeypatch.setitem(WEIGHTS, role, dataclasses.replace(WEIGHTS[role], sha256=None))
 
 
@@ -119,17 +119,17 @@ def test_lpips_equals_the_lpips_package_with_the_same_backbone(tmp_path: Path) -
     state = {f"features.{key}": value for key, value in backbone.state_dict().items()}
     torch.save(state, tmp_path / "vgg16.pth")
     a, b = _frames(2, 64, 64, seed=1), _frames(2, 64, 64, seed=2)
-    ours = LpipsVgg(path=tmp_path / "vgg16.pth").load("cpu", (-1.0, 1.0))(a, b)
+    ours = dataclasses.replace(LPIPS_VGG, path=tmp_path / "vgg16.pth").load("cpu", (-1.0, 1.0))(a, b)
     np.testing.assert_allclose(ours, _lpips_package(state, a, b), rtol=1e-5)
-    raw = LpipsVgg(path=tmp_path / "vgg16.pth").load("cpu", (0.0, 1.0))(a, b)
+    raw = dataclasses.replace(LPIPS_VGG, path=tmp_path / "vgg16.pth").load("cpu", (0.0, 1.0))(a, b)
     assert np.all(np.abs(raw - ours) > 1e-4)  # the range matters
     torch.save({**state, "surprise.weight": torch.zeros(1)}, tmp_path / "odd.pth")
     with pytest.raises(UserError, match="surprise"):
-        LpipsVgg(path=tmp_path / "odd.pth").load("cpu", (-1.0, 1.0))
+        dataclasses.replace(LPIPS_VGG, path=tmp_path / "odd.pth").load("cpu", (-1.0, 1.0))
     del state["features.0.weight"]
     torch.save(state, tmp_path / "short.pth")
     with pytest.raises(RuntimeError, match="Missing key"):
-        LpipsVgg(path=tmp_path / "short.pth").load("cpu", (-1.0, 1.0))
+        dataclasses.replace(LPIPS_VGG, path=tmp_path / "short.pth").load("cpu", (-1.0, 1.0))
 
 
 def _lpips_package(state: dict[str, Any], a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval.paired_test import compare, holm, permutation_p
+from eval.paired_test import EXACT_CLIPS, SIGNIFICANT, clips_needed, compare, holm, permutation_p, smallest_p
 
 
 def rows(prediction_id: str, values: list[float], metric: str = "l1", **changed: Any) -> list[dict[str, Any]]:
@@ -60,6 +60,30 @@ def test_few_clips_and_frames_are_said() -> None:
     assert found.verdict == "no difference shown"
     assert "too few" in found.warnings[0]
     assert "fewer than 8" in found.warnings[1]
+
+
+def test_the_smallest_p_is_that_of_equal_signs() -> None:
+    for clips in (1, 5, EXACT_CLIPS):
+        assert smallest_p(clips) == pytest.approx(permutation_p([1.0] * clips), abs=1e-12)
+    assert smallest_p(EXACT_CLIPS + 6) <= permutation_p([1.0] * (EXACT_CLIPS + 6))
+
+
+def test_the_warning_comes_exactly_where_nothing_can_be_significant() -> None:
+    for metrics in (["l1"], ["l1", "psnr", "ssim", "lpips"]):
+        needed = clips_needed(len(metrics))
+        for clips in (needed - 1, needed):
+            a, b = ([row for m in metrics for row in rows(name, [value] * clips, m)] for name, value in (("a", 1.0), ("b", 2.0)))
+            found = compare(a, b)
+            assert [any("too few" in w for w in c.warnings) for c in found] == [clips < needed] * len(metrics)
+            assert [c.p_holm <= SIGNIFICANT for c in found] == [clips >= needed] * len(metrics)
+            assert all(c.least_p <= c.p_holm for c in found)
+    assert clips_needed(1) == 6
+    assert "at least 6 clips" in compare(a[:1], b[:1])[0].warnings[0]
+
+
+def test_a_metric_that_judges_nobody_is_not_tested() -> None:
+    a, b = (rows(name, [1.0, 2.0, 3.0], "psnr_overflow") + rows(name, [1.0, 2.0, 3.0]) for name in "ab")
+    assert [c.metric for c in compare(a, b)] == ["l1"]
 
 
 def test_only_clips_of_both_with_the_same_frames_count() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from eval.grid import FORMATS, Grid, as_csv, as_latex, as_markdown, escape_latex, render
 from eval.metrics.psnr_overflow import PSNR_OVERFLOW
-from eval.paper_table import paper_grids, printed_cells
+from eval.paper_table import paper_grids
+from eval.published.cells import printed_cells
 from eval.published.matching import OVERFLOW_FLOOR_DB, impossible, l1_ceiling_db, source_of
 from pipelines.errors import UserError
 
@@ -140,4 +141,5 @@ def test_text_from_outside_stays_text() -> None:
     assert as_markdown(evil).splitlines()[4].count(" | ") == 1
     assert as_csv(evil).splitlines()[0] == "Method,FVD ↓"
     assert escape_latex("a\nb") == "a b"
+    assert escape_latex("*a") == "{}*a"
     assert all(render(evil, style).strip() for style in FORMATS)

@@ -10,10 +10,10 @@ import pytest
 
 from eval.geometry import bring_to_size
 from eval.metrics import METRICS
-from eval.protocol import DEMO_STANDIN, PROTOCOLS, STANDARD, protocol_named
+from eval.protocols import DEMO_STANDIN, PROTOCOLS, STANDARD, protocol_named
 from eval.published import PUBLISHED_CSV, load_published, published_rows
 from pipelines.errors import ClipError, UserError
-from pipelines.extractors.metric_networks import FEATURE_NETWORKS, PAIR_NETWORKS
+from pipelines.extractors.metric_networks import FEATURE_NETWORKS, FLOW_NETWORKS, PAIR_NETWORKS
 from pipelines.lake import Lake
 
 
@@ -58,8 +58,10 @@ def test_every_protocol_is_complete() -> None:
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name
         assert set(protocol.metrics) <= set(METRICS)
-        assert protocol.networks["lpips"] in PAIR_NETWORKS
-        assert {protocol.networks["fid"], protocol.networks["fvd"]} <= set(FEATURE_NETWORKS)
+        for role, network in protocol.networks.items():
+            assert network in {"lpips": PAIR_NETWORKS, "flow": FLOW_NETWORKS}.get(role, FEATURE_NETWORKS), (name, role)
+        roles = {METRICS[metric].role for metric in protocol.metrics} - {None}
+        assert roles == set(protocol.networks), name
         assert protocol.standin == ("standin" in name)
         assert protocol.standin == any("standin" in network for network in protocol.networks.values())
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
+from jinja2 import Environment, PackageLoader
 
 from eval.benchmark import benchmark
 from eval.chart import loss_curve
@@ -16,6 +21,7 @@ from eval.report import write_report
 from eval.score import score
 from eval.table import benchmark_table
 from pipelines.errors import UserError
+from pipelines.lake import Lake
 
 GROUP = {"protocol": "demo_standin", "dataset": "performers_test", "split": "test"}
 EVIL = "<script>alert(1)</script>|x"
@@ -56,44 +62,93 @@ def _train(tiny: Any) -> None:
         )
 
 
-@pytest.fixture
-def reported(scored: Any, tmp_path: Path) -> tuple[Any, str, str]:
-    """(lake, HTML, Markdown) with a method whose sampler tries to inject markup."""
-    tiny, _ = scored
+@pytest.fixture(scope="module")
+def reported(scored_once: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """(lake, page) with a method whose sampler and variant try to inject markup; made once, only read."""
+    folder = tmp_path_factory.mktemp("reported")
+    shutil.copytree(scored_once[0].lake.root, folder / "lake")
+    tiny = copy.copy(scored_once[0])
+    tiny.lake = Lake(folder / "lake")
     _train(tiny)
     evil = tiny.add_method("soft", lambda truth: truth, variant=EVIL, checkpoint_id="bbb2", sampler=EVIL, seed=1)
     score(tiny.lake, **GROUP, prediction_id=evil)
     benchmark(tiny.lake, **GROUP)
-    path = write_report(tiny.lake, **GROUP, path=tmp_path / "out" / "report.html", ran=[{"step": "score", "result": EVIL}])
-    return tiny, path.read_text(encoding="utf-8"), path.with_suffix(".md").read_text(encoding="utf-8")
+    return tiny, write_report(tiny.lake, **GROUP, path=folder / "out" / "report.html", ran=[{"step": "score", "result": EVIL}])
 
 
-def test_the_page_asks_for_nothing_outside(reported: Any) -> None:
-    _, html, markdown = reported
+@pytest.fixture
+def html(reported: tuple[Any, Path]) -> str:
+    return reported[1].read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def markdown(reported: tuple[Any, Path]) -> str:
+    return reported[1].with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_the_page_asks_for_nothing_outside(html: str, markdown: str) -> None:
     assert not re.findall(r"https?:|//[a-z]+\.|@import|url\((?!#)", re.sub(r"data:[a-z/0-9]+;base64,[A-Za-z0-9+/=]+", "", html))
     assert all(source.startswith("data:") for source in re.findall(r'\ssrc="([^"]*)"', html))
     assert "http" not in markdown
 
 
-def test_text_from_outside_is_escaped(reported: Any) -> None:
-    _, html, markdown = reported
+def test_text_from_outside_is_escaped(html: str, markdown: str) -> None:
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert" in html
     assert "<script>" not in markdown
     assert all(line.count(" |") < 12 for line in markdown.splitlines())
 
 
-def test_the_page_shows_every_method_clip_and_stage(reported: Any) -> None:
-    tiny, html, markdown = reported
-    assert html.count('<section class="strip"') == len(tiny.clip_ids)
-    assert html.count("data:video/mp4;base64,") == len(tiny.clip_ids) * (1 + 3 + 1)  # pose, three methods, truth
+def test_the_page_shows_every_method_clip_and_stage(reported: Any, html: str, markdown: str) -> None:
+    tiny, _ = reported
+    assert html.count('<section class="strip" aria-label="clip') == len(tiny.clip_ids)
+    drilled = html.count('<section class="strip"') - len(tiny.clip_ids)
+    assert drilled == html.count('<svg class="frames"') == 6  # worst and best of three methods
+    assert html.count("data:video/mp4;base64,") == len(tiny.clip_ids) * (1 + 3 + 1) + 2 * drilled  # pose, three methods, truth
     assert html.count("data:image/png;base64,") == len(tiny.clip_ids)
-    assert html.count("<svg") == 2
+    assert html.count('<div class="curve">') == 2
     assert "beats copying the reference frame on" in html
     assert "stand-in" in html
     for title in ("Copy of the reference", "FVD", "PSNR (overflow)"):
         assert title in html
         assert title in markdown
+
+
+def test_the_page_warns_of_few_clips_and_says_what_the_papers_print(html: str, markdown: str) -> None:
+    for text in (html, markdown):
+        assert "3 clips are too few" in text
+        assert "rank-deficient" in text
+        assert "No paper printed numbers under the protocol demo_standin" in text
+    assert html.index("rank-deficient") < html.index('class="scores"')
+    assert "Ablation of soft" in html
+
+
+def test_latex_and_parquet_lie_beside_the_page(reported: Any) -> None:
+    tiny, page = reported
+    rows = pq.read_table(page.with_suffix(".parquet")).to_pylist()
+    held = {(r["prediction_id"], r["metric"]): r["value"] for r in tiny.lake.rows("benchmark")}
+    assert {(r["prediction_id"], r["metric"]): r["value"] for r in rows} == held
+    latex = page.with_suffix(".tex").read_text(encoding="utf-8")
+    assert latex.startswith("% \\usepackage{booktabs}")
+    assert r"\textless{}script\textgreater{}" in latex
+    assert latex.isascii()
+    assert {path.suffix for path in page.parent.iterdir()} == {".html", ".md", ".tex", ".parquet"}
+
+
+def test_papers_numbers_stand_on_the_page_under_their_protocol(scored: Any) -> None:
+    tiny, _ = scored
+    rows = [
+        {**row, "protocol": "disco", "dataset": "tiktok", "split": "tiktok_disco10"} for row in benchmark(tiny.lake, **GROUP).to_pylist()
+    ]
+    template = '{% from "scores.html" import printed %}{{ printed(beside, beside.lines, [("<Ours>", "1.25")]) }}'
+    environment = Environment(loader=PackageLoader("eval"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    html = environment.from_string(template).render(beside=benchmark_table(rows).published)
+    assert '<td class="impossible" title="under 24.169 dB' in html
+    assert html.count("StableAnimator, Table 1") == 9
+    assert "2.87E-04" in html
+    assert "&lt;Ours&gt;" in html
+    assert "<td>1.25</td>" in html
+    assert "not certain" in html
 
 
 def test_best_values_are_marked_in_the_right_direction(scored: Any) -> None:
@@ -142,6 +197,7 @@ def test_real_people_are_shown_only_when_asked(make_lake: Callable[..., Any], tm
     assert "data:video" not in hidden
     assert "data:image" not in hidden
     assert "--include-media" in hidden
+    assert '<svg class="frames"' in hidden
     assert "data:video" in write_report(tiny.lake, **group, path=tmp_path / "b.html", include_media=True).read_text(encoding="utf-8")
 
 
@@ -154,6 +210,17 @@ def test_a_failed_clip_is_named_in_the_page(make_lake: Callable[..., Any], tmp_p
     html = write_report(tiny.lake, **GROUP, path=tmp_path / "a.html").read_text(encoding="utf-8")
     assert 'class="absent"' in html
     assert "1 of 2 clips missing" in html
+
+
+def test_numbers_outlive_their_clips(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny = make_lake(clips=2, frames=4)
+    prediction_id = tiny.add_method("a", lambda truth: truth)
+    score(tiny.lake, **GROUP, prediction_id=prediction_id)
+    benchmark(tiny.lake, **GROUP)
+    tiny.lake.delete("predictions", pc.field("prediction_id") == prediction_id)
+    html = write_report(tiny.lake, **GROUP, path=tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "not delivered" in html
+    assert '<svg class="frames"' in html
 
 
 def test_a_report_needs_a_benchmark(make_lake: Callable[..., Any], tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def test_a_sequence_is_a_video_at_30_fps_with_its_annotations(lake: Lake, root: 
     assert {name: (row["status"], row["split"]) for name, row in rows.items()} == {
         "00001": ("ok", "train"),
         "00002": ("ok", "train"),
-        "00335": ("ok", "test"),
-        "00340": ("ok", "test"),  # a loader in circulation drops it
+        "00335": ("ok", "tiktok_335_340"),
+        "00340": ("ok", "tiktok_335_340"),  # a loader in circulation drops it
     }
     row = rows["00001"]
     assert (row["frames"], row["width"], row["height"], Fraction(row["fps_num"], row["fps_den"])) == (4, 48, 64, 30)
@@ -149,7 +149,7 @@ def test_a_half_unpacked_set_is_not_taken_for_whole(lake: Lake, root: Path) -> N
     missing = [name for name, row in rows.items() if row["status"] == "failed"]
     assert len(missing) == 336
     assert {rows[name]["code"] for name in missing} == {"truncated"}
-    assert {rows[name]["split"] for name in ("00336", "00339")} == {"test"}
+    assert {rows[name]["split"] for name in ("00336", "00339")} == {"tiktok_335_340"}
 
 
 def test_sequences_that_the_set_does_not_have_and_copies_are_dropped(lake: Lake, root: Path) -> None:
@@ -176,7 +176,7 @@ def test_splits_with_lists_that_are_not_public_take_the_users_list(lake: Lake, r
     listed = tmp_path / "ids.txt"
     listed.write_text("\n".join(["1", *(f"new_{i}" for i in range(9))]) + "\n")
     rows = scan(lake, root, split="tiktok_disco10", test_list=str(listed))
-    assert {name: row["status"] for name, row in rows.items() if row["split"] == "test"} == {
+    assert {name: row["status"] for name, row in rows.items() if row["split"] == "tiktok_disco10"} == {
         "00001": "ok",
         **{f"new_{i}": "failed" for i in range(9)},  # DisCo's own sequences: listed, so they must be there
     }

@@ -1,0 +1,61 @@
+"""Temporal flicker: change from frame to frame that the truth does not have, in grey levels (0..255).
+
+    flicker(t) = mean over pixels and channels of | (p[t+1] - p[t]) - (q[t+1] - q[t]) |,   p generated, q true
+
+A still copy scores the true motion, a perfect clip 0. In the background, where the truth stands still, it is the generated clip's
+own unrest. The value stands at frame t; the last frame of a run has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from eval.metrics.metric import Metric, PerFrame
+
+if TYPE_CHECKING:
+    from eval.sides import Sides
+
+
+def flicker(sides: Sides) -> PerFrame:
+    """[T] grey levels, >= 0."""
+    return sides.scattered([float(_unrest(sides, t).mean()) for t in sides.pairs], sides.pairs)
+
+
+def flicker_background(sides: Sides) -> PerFrame:
+    """The same over pixels that are background in both true frames."""
+    still = {t: sides.regions["background"][t] & sides.regions["background"][t + 1] for t in sides.pairs}
+    frames = [t for t in sides.pairs if still[t].any()]
+    return sides.scattered([float(_unrest(sides, t)[still[t]].mean()) for t in frames], frames)
+
+
+def _unrest(sides: Sides, t: int) -> npt.NDArray[np.int16]:
+    p, q = (side[t : t + 2].astype(np.int16) for side in (sides.prediction, sides.truth))
+    return np.asarray(np.abs((p[1] - p[0]) - (q[1] - q[0])))
+
+
+FLICKER = Metric(
+    id="flicker",
+    title="Flicker",
+    better="down",
+    low=0.0,
+    high=510.0,
+    unit="grey levels",
+    kind="clip",
+    digits=2,
+    tolerance=0.0,
+    group="time",
+    measure=flicker,
+    summary="change from frame to frame that the true clip does not have, in grey levels",
+)
+FLICKER_BACKGROUND = replace(
+    FLICKER,
+    id="flicker_background",
+    title="Flicker background",
+    region="background",
+    measure=flicker_background,
+    summary="the same in the background only",
+)
