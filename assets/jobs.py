@@ -110,10 +110,10 @@ def daily_downloads(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest
     job=animate,
     name="new_predictions",
     minimum_interval_seconds=60,
-    description="Scores every new folder of generated clips (with a manifest.json) under <lake>/inbox/.",
+    description="Scores every new folder of generated clips under <lake>/inbox/: NAME with a manifest.json, or DATASET/METHOD without one.",
 )
 def new_predictions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """One run per folder whose manifest is new or has changed."""
+    """One run per folder that is new or has changed."""
     from assets.inbox import unseen
 
     seen = json.loads(context.cursor or "{}")

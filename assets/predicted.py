@@ -6,9 +6,11 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from assets.step import Step
+from eval.import_predictions import import_foreign
 from eval.predictions import import_predictions
 from pipelines.errors import UserError
-from pipelines.prediction_manifest import PredictionManifest
+from pipelines.lake import Lake
+from pipelines.prediction_manifest import MANIFEST, PredictionManifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,12 +34,36 @@ def make_predictions(step: Step) -> Predicted:
 
 
 def import_folder(step: Step, folder: str) -> Predicted:
-    """Import clips made elsewhere. Raises UserError when the manifest speaks of another data set or model."""
-    return _import(step, Path(folder), reused=0)
+    """Import clips made elsewhere: with a manifest, or in one of the layouts of docs/predictions.md (paired first, the report is logged).
+
+    Raises UserError when the manifest speaks of another data set or model.
+    """
+    path = Path(folder)
+    if (path / MANIFEST).is_file():
+        return _import(step, path, reused=0)
+    made = import_foreign(
+        step.lake, path, dataset=step.dataset.name, split=held_out_split(step.lake, step.dataset.name), protocol=step.dataset.protocol,
+        method=step.model.method, variant=step.model.variant, seed=step.model.seed, show=step.context.log.info, lineage=step.lineage(["clips"]),
+    )  # fmt: skip
+    return _finish(step, path, made, reused=0)
+
+
+def held_out_split(lake: Lake, dataset: str) -> str:
+    """The one split that is animated. Raises UserError where there are none, or several."""
+    splits = sorted({clip.split for clip in lake.clips(dataset) if clip.split is not None} - {"train"})
+    if len(splits) != 1:
+        raise UserError(
+            f"data set {dataset} has {len(splits) or 'no'} splits to test on ({', '.join(splits)}); write a manifest that names one"
+        )
+    return splits[0]
 
 
 def _import(step: Step, folder: Path, reused: int) -> Predicted:
     manifest = import_predictions(step.lake, folder, step.lineage(["clips", "poses", "checkpoints"]))
+    return _finish(step, folder, manifest, reused)
+
+
+def _finish(step: Step, folder: Path, manifest: PredictionManifest, reused: int) -> Predicted:
     if (manifest.dataset, manifest.method, manifest.seed) != (step.dataset.name, step.model.method, step.model.seed):
         raise UserError(
             f"{folder}: the manifest is of {manifest.method} on {manifest.dataset}, not of {step.model} on {step.dataset.name}; materialize its own partition"

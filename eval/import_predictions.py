@@ -22,6 +22,8 @@ from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.prediction_manifest import PredictedClip, PredictionManifest, predicted_clip, write_manifest
 
+IMPORTED = "imported"  # variant of clips of which nothing else is said
+
 
 def pair_folder(lake: Lake, folder: Path, *, dataset: str, split: str, protocol: str, reference_frame: int | None = 0) -> Pairing:
     """The pairing report of a folder; writes nothing. Raises UserError (folder, protocol, data set or split)."""
@@ -31,10 +33,10 @@ def pair_folder(lake: Lake, folder: Path, *, dataset: str, split: str, protocol:
     return pair(clips, foreign_clips(folder), protocol_named(protocol), reference_frame)
 
 
-def score_folder(lake: Lake, folder: Path, *, method: str, dataset: str, split: str, protocol: str, variant: str = "imported",
-                 seed: int = 0, reference_frame: int | None = 0, uses_truth_sharpness: bool = False,
-                 show: Callable[[str], None] = print, device: str = "cpu", lineage: Mapping[str, Any] | None = None) -> ScoreReport:  # fmt: skip
-    """Pair, show the pairing, import and score a folder of clips (layouts: eval/foreign_clips.py).
+def import_foreign(lake: Lake, folder: Path, *, method: str, dataset: str, split: str, protocol: str, variant: str = IMPORTED,
+                   seed: int = 0, reference_frame: int | None = 0, uses_truth_sharpness: bool = False,
+                   show: Callable[[str], None] = print, lineage: Mapping[str, Any] | None = None) -> PredictionManifest:  # fmt: skip
+    """Pair, show the pairing, and import a folder of clips (layouts: eval/foreign_clips.py).
 
     reference_frame: of clips without a meta.json; uses_truth_sharpness: the method was given the true clip's sharpness (or
     any other thing measured on it), which is written beside its numbers. Raises UserError, also when no clip can be scored.
@@ -44,9 +46,15 @@ def score_folder(lake: Lake, folder: Path, *, method: str, dataset: str, split: 
     if not pairing.matched:
         raise UserError(f"--predictions {folder}: no clip can be scored on {dataset}/{split}; the lines above say why")
     named = {"method": method, "dataset": dataset, "split": split, "variant": variant, "seed": seed}
-    manifest = _import(lake, pairing, named, uses_truth_sharpness, lineage)
+    return _import(lake, pairing, named, uses_truth_sharpness, lineage)
+
+
+def score_folder(lake: Lake, folder: Path, *, protocol: str, device: str = "cpu", lineage: Mapping[str, Any] | None = None,
+                 **named: Any) -> ScoreReport:  # fmt: skip
+    """`import_foreign` (same arguments), then scoring."""
+    made = import_foreign(lake, folder, protocol=protocol, lineage=lineage, **named)
     return score(
-        lake, protocol=protocol, dataset=dataset, split=split, prediction_id=manifest.prediction_id, device=device, lineage=lineage
+        lake, protocol=protocol, dataset=made.dataset, split=made.split, prediction_id=made.prediction_id, device=device, lineage=lineage
     )
 
 

@@ -177,6 +177,31 @@ def test_the_sensor_scores_a_new_folder_of_predictions_once(project: Project) ->
     assert not again.run_requests  # type: ignore[union-attr]
 
 
+def test_the_sensor_scores_clips_without_a_manifest_by_the_names_of_their_folders(project: Project) -> None:
+    rows = [row for row in project.lake.rows("predictions") if row["method"] == "copy_reference"]
+    folder = project.lake.root / "inbox" / NAME / "their_method"
+    folder.mkdir(parents=True)
+    for row in rows:
+        shutil.copy(project.lake.path(row["uri"]), folder / f"{row['clip_id']}.mp4")
+    assert not _requests(project)  # somebody may still be copying
+    for path in (folder, *folder.iterdir()):
+        os.utime(path, (1e9, 1e9))
+    (request,) = _requests(project)
+    assert str(request.partition_key) == str(model_partition(NAME, "their_method:imported:0"))
+    project.instance.add_dynamic_partitions("model", ["their_method:imported:0"])
+    execute(project.instance, "animate", request.partition_key, request.run_config)
+    where = "from scores join predictions p using (prediction_id, clip_id) where"
+    floor, theirs = (query(project.lake, f"select metric, sum(sum) s {where} p.method = '{m}' group by 1 order by 1").to_pylist()
+                     for m in ("copy_reference", "their_method"))  # fmt: skip
+    assert floor == theirs
+    assert query(project.lake, f"select distinct scores.lossy {where} p.method = 'their_method'").to_pylist() == [{"lossy": True}]
+
+
+def _requests(project: Project) -> list[dg.RunRequest]:
+    found = jobs.new_predictions(dg.build_sensor_context(instance=project.instance))
+    return [r for r in getattr(found, "run_requests", None) or [] if "their_method" in str(r.partition_key)]
+
+
 def _kill_when(folder: Path, environment: dict[str, str], ready: Path, pattern: str) -> None:
     """Start the run, wait until a file appears, kill -9 the whole process group."""
     code = f"from tests_entry import go; go({str(folder)!r})"
