@@ -22,7 +22,7 @@ GROUPS = 20  # in simulations 20 groups cover as well as one group per clip
 FEWEST_CLIPS = 10
 SAMPLES_PER_DIMENSION = 1.25  # below it covariances are (nearly) rank-deficient and the bias is no longer of order 1 / N
 PRECISIONS = (5e-5, 1e-7)  # of the quick way, tried in turn
-ACCEPTED_ERROR = 0.01  # of the interval's reach, before the measured error is taken off; more, and the quick way is not taken
+ACCEPTED_ERROR = 0.002  # of the interval's reach, before the measured error is taken off; more, and the quick way is not taken
 
 
 @dataclass(frozen=True, slots=True)

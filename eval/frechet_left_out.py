@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LOW_RANK = 1 / 3  # r over D up to which the quick way is the faster one
 FEWEST_DIMENSIONS = 64  # below it nothing is gained
 SHARE_KEPT = 0.1  # of the lowest eigenvalue of A B, taken to be left without a group; a wrong guess shows in the measured error
-MOST_POLES = 24
+MOST_POLES = 32
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.clip import Frames
 from pipelines.errors import ClipError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _REMEDY = "unpack or copy the sequence again"
 
@@ -53,12 +57,21 @@ def image_frames(folder: Path, indices: Sequence[int] | None = None) -> Iterator
         yield image
 
 
+def _require_eight_opaque_bits(path: Path, image: Image.Image) -> None:
+    """Pillow would cut 16-bit values off at 255 and drop transparency, and so make other frames without a word."""
+    if image.mode.startswith(("I", "F")):
+        raise ClipError("decode_error", path.parent.name, f"{path.name} has more than 8 bits a channel", "write 8-bit images")
+    if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() != (255, 255):
+        raise ClipError("decode_error", path.parent.name, f"{path.name} is partly transparent", "write opaque images, on their background")
+
+
 def read_image(path: Path) -> Frames:
     """[H, W, 3] RGB; orientation metadata is applied. Raises ClipError unreadable, decode_error."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
+            _require_eight_opaque_bits(path, image)
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except PermissionError as error:
         raise ClipError("unreadable", path.parent.name, f"{path.name}: {error.strerror}", "check the file's permissions") from None

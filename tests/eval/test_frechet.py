@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 
 import numpy as np
 import pytest
+import torch
 
-from eval.frechet import FeatureStatistics, frechet_distance, frechet_distance_of_rows, stream
+from eval.frechet import (
+    FeatureStatistics,
+    frechet_distance,
+    frechet_distance_of_rows,
+    lower_scatter,
+    stream,
+    stream_clips,
+    symmetric_product,
+    trace_root,
+)
 
 
 def _rows(n: int, d: int, seed: int) -> np.ndarray:
@@ -23,7 +34,7 @@ def _oracle(a: np.ndarray, b: np.ndarray) -> float:
         return float(clean(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False)))
 
 
-@pytest.mark.parametrize(("n", "m", "d"), [(200, 150, 16), (400, 400, 48)])
+@pytest.mark.parametrize(("n", "m", "d"), [(200, 150, 16), (400, 400, 48), (700, 900, 270)])  # the last: more than one block of columns
 def test_equals_clean_fid(n: int, m: int, d: int) -> None:
     a, b = _rows(n, d, 1), _rows(m, d, 2)
     assert frechet_distance_of_rows(a, b) == pytest.approx(_oracle(a, b), rel=1e-9)
@@ -73,6 +84,79 @@ def test_streaming_equals_two_passes_in_any_order(offset: float) -> None:
         np.testing.assert_allclose(
             streamed.covariance, np.cov(x, rowvar=False), rtol=1e-9, atol=1e-9 * np.abs(np.cov(x, rowvar=False)).max()
         )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_may_be_merged_in_any_order_and_in_any_tree(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = _rows(400, 20, 11) + 1e4
+    parts = [FeatureStatistics.of(part) for part in np.array_split(x, sorted(rng.choice(np.arange(1, 400), 30, replace=False)))]
+    while len(parts) > 1:
+        first, second = (parts.pop(int(rng.integers(len(parts)))) for _ in range(2))
+        parts.append(first.merge(second))
+    expected = np.cov(x, rowvar=False)
+    np.testing.assert_allclose(parts[0].mean, x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(parts[0].covariance, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+    assert frechet_distance(parts[0], FeatureStatistics.of(x + 1)) == pytest.approx(20.0, rel=1e-9)
+
+
+def test_clips_are_merged_by_id_whatever_order_they_are_named_in() -> None:
+    clips = {f"clip{index}": _rows(5 + index, 6, index) for index in range(7)}
+    forwards, backwards = stream_clips(clips, clips.__getitem__), stream_clips(reversed(clips), clips.__getitem__)
+    np.testing.assert_array_equal(forwards.scatter, backwards.scatter)
+    np.testing.assert_array_equal(forwards.mean, backwards.mean)
+
+
+def test_streaming_holds_one_clip_at_a_time() -> None:
+    alive: weakref.WeakSet[np.ndarray] = weakref.WeakSet()
+    most = 0
+
+    def read(clip_id: str) -> np.ndarray:
+        nonlocal most
+        most = max(most, len(alive) + 1)
+        rows = _rows(4, 6, int(clip_id)).view(_Watched)
+        alive.add(rows)
+        return rows
+
+    assert stream_clips(map(str, range(40)), read).n == 160
+    assert most <= 2
+
+
+class _Watched(np.ndarray):
+    """An array that can be put into a set."""
+
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 32), (20, 64)])
+def test_float32_means_are_those_of_the_published_code(n: int, d: int) -> None:
+    """np.mean of float32 rows and |dmu|^2 in float32, np.cov in float64; the published function does the rest."""
+    a, b = (_rows(n, d, seed).astype(np.float32) + np.float32(offset) for seed, offset in ((12, 300.0), (13, 301.0)))
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    assert shift.dtype == np.float32
+    rest = frechet_distance_of_rows(a.astype(np.float64) - a.mean(0, dtype=np.float64), b.astype(np.float64) - b.mean(0, dtype=np.float64))
+    found = frechet_distance_of_rows(a, b, float32_means=True)
+    assert found == pytest.approx(float(shift.dot(shift)) + rest, rel=1e-12)
+    if n > d:
+        assert found == pytest.approx(_oracle(a, b), rel=1e-9)
+    assert abs(found - frechet_distance_of_rows(a, b)) > 1e-9 * found
+
+
+def test_what_is_above_the_diagonal_is_not_read() -> None:
+    a, b = (np.cov(_rows(400, 300, seed), rowvar=False) for seed in (14, 15))
+    lower_a, lower_b = (torch.from_numpy(np.where(np.tri(300), cov, np.nan)) for cov in (a, b))
+    assert trace_root(lower_a, lower_b) == pytest.approx(np.sqrt(np.linalg.eigvals(a @ b).real).sum(), rel=1e-9)
+    factor = torch.linalg.cholesky(torch.from_numpy(a))
+    found = symmetric_product(factor, lower_b).tril()
+    torch.testing.assert_close(found, (factor.T @ torch.from_numpy(b) @ factor).tril(), rtol=1e-10, atol=1e-10 * float(found.abs().max()))
+    x = _rows(50, 300, 16)
+    np.testing.assert_allclose(lower_scatter(x).tril(), np.tril(x.T @ x), rtol=1e-10, atol=1e-9)
+
+
+def test_a_dimension_that_never_changes_adds_nothing() -> None:
+    a, b = _rows(200, 12, 17), _rows(200, 12, 18)
+    still = [np.insert(rows, 5, 3.0, axis=1) for rows in (a, b)]
+    assert frechet_distance_of_rows(*still) == pytest.approx(frechet_distance_of_rows(a, b), rel=1e-9)
 
 
 def test_nonsense_is_refused() -> None:

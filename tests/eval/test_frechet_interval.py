@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import eval.frechet_left_out
 from eval.frechet import FeatureStatistics, frechet_distance_of_rows
-from eval.frechet_interval import FrechetInterval, frechet_interval
+from eval.frechet_interval import GROUPS, FrechetInterval, exact_left_out_distances, frechet_interval, jackknife, left_out_distances
+from eval.frechet_left_out import BalancedGroups, GroupedRows, exact_root
 
 Clips = list[npt.NDArray[np.float64]]
 
@@ -57,6 +59,91 @@ def test_coverage_over_more_dimensions(clips: int, frames: int, dims: int, withi
 def test_the_plain_estimate_is_biased_and_the_interval_knows() -> None:
     _, plug_in = _covered(40, 16, 32, 0.3, 1.0, trials=20)
     assert plug_in < 0.5
+
+
+def _grouped(clips: Clips) -> GroupedRows:
+    return GroupedRows.of([clips[group::GROUPS] for group in range(GROUPS)])
+
+
+def _spread_clips(seed: int, *, dims: int = 90, clips: int = 60, uneven: bool = False) -> tuple[Clips, Clips]:
+    """Correlated features whose covariances range over three orders of magnitude, with a large mean."""
+    rng = np.random.default_rng(seed)
+    generated, truth, _ = _clips(rng, clips, 8, dims, 0.2, 1.0)
+    mix = np.linalg.qr(rng.normal(size=(dims, dims)))[0] * np.geomspace(1, 30, dims)
+    pairs = [(a @ mix + 5, b @ mix + 5) for a, b in zip(generated, truth, strict=True)]
+    if uneven:
+        pairs = [(a[: 8 - index % 4], b[: 8 - index % 3]) for index, (a, b) in enumerate(pairs)]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_each_exact_distance_is_that_of_the_rows_that_are_left(uneven: bool) -> None:
+    sides = _spread_clips(1, dims=20, uneven=uneven)
+    whole, left_out = exact_left_out_distances(*map(_grouped, sides))
+    assert whole == pytest.approx(frechet_distance_of_rows(*map(np.concatenate, sides)), rel=1e-11)
+    for group in range(GROUPS):
+        rest = [np.concatenate([clip for index, clip in enumerate(side) if index % GROUPS != group]) for side in sides]
+        assert left_out[group] == pytest.approx(frechet_distance_of_rows(*rest), rel=1e-11)
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+@pytest.mark.parametrize("seed", [2, 3])
+def test_the_quick_way_equals_the_exact_one(seed: int, uneven: bool) -> None:
+    a, b = map(_grouped, _spread_clips(seed, uneven=uneven))
+    balanced = BalancedGroups.of(a, b)
+    assert balanced is not None
+    whole, exact = exact_left_out_distances(a, b)
+    quick_whole, quick = left_out_distances(a, b)
+    assert not np.array_equal(quick, exact)
+    assert quick_whole == pytest.approx(whole, rel=1e-11)
+    np.testing.assert_allclose(quick, exact, rtol=2e-5)
+    found, expected = jackknife(whole, quick), jackknife(whole, exact)
+    reach = expected.high - expected.corrected
+    assert found.low == pytest.approx(expected.low, abs=2e-3 * reach)
+    assert found.high == pytest.approx(expected.high, abs=2e-3 * reach)
+    precise = balanced.roots(1e-8)
+    assert precise is not None
+    roots = [exact_root(a, b, group) for group in range(GROUPS)]
+    np.testing.assert_allclose(precise[1], roots, rtol=1e-8)
+    assert precise[2] < 1e-7 * precise[0]
+
+
+def test_a_quick_way_that_is_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = map(_grouped, _spread_clips(4))
+    monkeypatch.setattr(eval.frechet_left_out, "_inverse_root_rule", lambda *_: (0.1, np.ones(1), np.ones(1)))
+    np.testing.assert_array_equal(left_out_distances(a, b)[1], exact_left_out_distances(a, b)[1])
+    monkeypatch.setattr(eval.frechet_left_out, "_inverse_root_rule", lambda *_: (0.1, np.array([np.nan]), np.ones(1)))
+    np.testing.assert_array_equal(left_out_distances(a, b)[1], exact_left_out_distances(a, b)[1])
+
+
+@pytest.mark.parametrize("span", [1e2, 1e6, 1e11])
+@pytest.mark.parametrize("precision", [1e-3, 1e-5, 1e-8])
+def test_the_rule_is_an_inverse_root(span: float, precision: float) -> None:
+    rule = eval.frechet_left_out._inverse_root_rule(0.3, 0.3 * span, precision)
+    assert rule is not None
+    a0, t, w = rule
+    x = 0.3 * span ** np.random.default_rng(5).uniform(size=20000)
+    assert np.abs(np.sqrt(x) * (a0 + (w / (x[:, None] + t)).sum(1)) - 1).max() <= 1.01 * precision
+    assert eval.frechet_left_out._inverse_root_rule(1e-30, 1e30, 1e-12) is None
+
+
+def test_what_the_quick_way_cannot_do_is_done_exactly() -> None:
+    generated, truth = _spread_clips(6)
+    still = [[np.insert(clip, 3, 1.0, axis=1) for clip in side] for side in (generated, truth)]
+    assert BalancedGroups.of(*map(_grouped, still)) is None
+    found, expected = frechet_interval(*still), frechet_interval(generated, truth)
+    assert isinstance(found, FrechetInterval)
+    assert isinstance(expected, FrechetInterval)
+    assert found.corrected == pytest.approx(expected.corrected, abs=2e-3 * (expected.high - expected.corrected))
+    same = frechet_interval(generated, generated)
+    assert isinstance(same, FrechetInterval)
+    assert same.high == pytest.approx(0.0, abs=1e-6 * sum(np.concatenate(generated).var(0)))
+
+
+@pytest.mark.slow
+def test_coverage_by_the_quick_way() -> None:
+    covered, _ = _covered(100, 4, 64, 0.3, 1.0, trials=100)
+    assert 0.90 <= covered <= 0.99
 
 
 def test_without_undoes_merge() -> None:

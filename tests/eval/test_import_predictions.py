@@ -127,3 +127,49 @@ def test_lossless_means_the_same_bytes(tmp_path: Path) -> None:
     write_lossless(tmp_path / "a.ffv1.mkv", frames, Fraction(30000, 1001))
     assert np.array_equal(read_video(tmp_path / "a.ffv1.mkv"), frames)
     assert [path.name for path in tmp_path.iterdir()] == ["a.ffv1.mkv"]
+
+
+def _as(mode: str, frame: np.ndarray) -> Image.Image:
+    """The frame in another mode of Pillow."""
+    if mode == "I;16":
+        return Image.fromarray(frame[..., 0].astype(np.uint16) * 257)
+    image = Image.fromarray(frame).convert(mode.removesuffix(" half"))
+    if mode == "RGBA half":
+        image.putalpha(128)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [("L", ""), ("RGBA", ""), ("P", ""), ("RGBA half", "partly transparent"), ("I;16", "more than 8 bits")],
+)
+def test_images_of_other_modes_are_read_right_or_refused(make_lake: Callable[..., Any], tmp_path: Path, mode: str, said: str) -> None:
+    tiny = make_lake(clips=1, frames=4)
+    (clip,) = tiny.lake.clips("performers_test", "test")
+    truth = decode_frames(clip)
+    images = [_as(mode, frame) for frame in worse(truth)]
+    (tmp_path / "in" / clip.clip_id).mkdir(parents=True)
+    for i, image in enumerate(images):
+        image.save(tmp_path / "in" / clip.clip_id / f"{i:06d}.png")
+    if said:
+        with pytest.raises(UserError, match="no clip can be scored"):
+            score_folder(tiny.lake, tmp_path / "in", method="other", **GROUP, show=lambda text: None if said in text else pytest.fail(text))
+        return
+    report = score_folder(tiny.lake, tmp_path / "in", method="other", **GROUP, show=lambda _: None)
+    assert L1.per_frame is not None
+    expected = L1.per_frame(np.stack([np.asarray(image.convert("RGB")) for image in images[1:]]), truth[1:]).sum()
+    assert l1_sums(tiny, report.prediction_id)[clip.clip_id] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("frames", "cut"), [(1, 0), (2, 1), (5, 1)])
+def test_one_frame_and_odd_sizes(make_lake: Callable[..., Any], tmp_path: Path, frames: int, cut: int) -> None:
+    tiny = make_lake(clips=1, frames=frames, size=32)
+    (clip,) = tiny.lake.clips("performers_test", "test")
+    write_frames(tmp_path / "in" / clip.clip_id, worse(decode_frames(clip))[:, cut:, cut:])
+    report = score_folder(tiny.lake, tmp_path / "in", method="other", **{**GROUP, "protocol": "standin_128"}, show=lambda _: None)
+    if frames == 1:  # the only frame is the reference
+        assert [(code, "no frame is left" in reason) for _, code, reason in report.failed] == [("too_short", True)]
+        assert {row["status"] for row in tiny.lake.rows("scores")} == {"failed"}
+    else:
+        assert report.failed == []
+        assert {row["metric"]: row["count"] for row in tiny.lake.rows("scores")}["psnr"] == frames - 1
