@@ -13,6 +13,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,11 +32,9 @@ def _anonymous_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
-def measure(folder: Path, clips: int, frames: int) -> float:
-    """Peak MB of this process over an extraction of `clips` clips of `frames` frames."""
-    pipelines.clip_reader.IN_MEMORY_BYTES = _BOUND
-    pipelines.clip_reader._CHUNK_BYTES = _BOUND // 4
-    video = clips_of(folder / f"videos{frames}", 1, frames, 256)[0]
+@contextmanager
+def peak_mb() -> Iterator[list[float]]:
+    """[peak of this process's anonymous memory while inside], MB."""
     peak, over = [0.0], threading.Event()
 
     def watch() -> None:
@@ -44,12 +44,23 @@ def measure(folder: Path, clips: int, frames: int) -> float:
 
     thread = threading.Thread(target=watch)
     thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def measure(folder: Path, clips: int, frames: int) -> float:
+    """Peak MB of this process over an extraction of `clips` clips of `frames` frames."""
+    pipelines.clip_reader.IN_MEMORY_BYTES = _BOUND
+    pipelines.clip_reader._CHUNK_BYTES = _BOUND // 4
+    video = clips_of(folder / f"videos{frames}", 1, frames, 256)[0]
     lake = Lake(Path(tempfile.mkdtemp(dir=folder))).create()
-    report = extract(
-        [Paced(str(folder / "log"), 0.0)], [replace(video, clip_id=f"c{i}") for i in range(clips)], lake, "serial", progress=False
-    )
-    over.set()
-    thread.join()
+    with peak_mb() as peak:
+        report = extract(
+            [Paced(str(folder / "log"), 0.0)], [replace(video, clip_id=f"c{i}") for i in range(clips)], lake, "serial", progress=False
+        )
     assert report.failed == 0, report.failures[:1]
     return peak[0]
 

@@ -6,7 +6,7 @@ PyAV fails. The frames of both carry the same index; their colours may differ by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -16,11 +16,13 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.clip import Clip, Frames
+from pipelines.crop import cut_out
 from pipelines.decord_process import DecordProcess, available
 from pipelines.errors import ClipError
+from pipelines.frame_part import FramePart
 from pipelines.image_sequence import image_frames
 from pipelines.storage import local_file
-from pipelines.video_stream import decoded, sparse, stamps_between, upright
+from pipelines.video_stream import decoded, sparse, stamps_between
 
 Decoder = Literal["auto", "pyav", "decord"]
 Pattern = Literal["whole", "range", "sparse"]
@@ -52,7 +54,7 @@ def read_clip(clip: Clip, indices: Sequence[int], decoder: Decoder = "auto") -> 
         raise IndexError(f"clip {clip.clip_id} has {clip.num_frames} frames; asked for {min(indices)} to {max(indices)}")
     clip = local_clip(clip)
     if Path(clip.uri).is_dir():
-        return _filled(clip, indices, _images_of_folder(clip, indices))
+        return _filled(clip, indices, _cut(clip, _images_of_folder(clip, indices)))
     pattern = pattern_of(clip, indices)
     failure: ClipError | None = None
     for name in ORDER[pattern] if decoder == "auto" else (decoder,):
@@ -71,14 +73,14 @@ def _images_of_folder(clip: Clip, indices: Sequence[int]) -> Iterator[tuple[int,
 
 def _by_pyav(clip: Clip, indices: Sequence[int], pattern: Pattern) -> Frames:
     """The cheapest way first; where that misses a frame (a seek that landed late, a bad index), by counting from the start."""
-    wanted = frozenset(indices)
+    wanted, part = frozenset(indices), FramePart(clip.clip_id, clip.crop)
     for frames in _ways(clip, wanted, pattern)[:-1]:
         try:
-            return _filled(clip, indices, ((i, upright(frame)) for i, frame in frames() if i in wanted))
+            return _filled(clip, indices, ((i, part(frame)) for i, frame in frames() if i in wanted))
         except ClipError as error:
             if error.code not in ("decode_error", "truncated"):
                 raise
-    return _filled(clip, indices, ((i, upright(frame)) for i, frame in _counted(clip, max(wanted)) if i in wanted))
+    return _filled(clip, indices, ((i, part(frame)) for i, frame in _counted(clip, max(wanted)) if i in wanted))
 
 
 def _ways(clip: Clip, wanted: frozenset[int], pattern: Pattern) -> list[Callable[[], Iterator[tuple[int, Any]]]]:
@@ -147,7 +149,11 @@ def _by_decord(clip: Clip, indices: Sequence[int], pattern: Pattern) -> Frames:
     frames, held = decord_process().frames(Path(clip.uri), [clip.start_frame + index for index in wanted], clip.clip_id)
     if held != info.frames or frames.shape[1:3] != (info.height, info.width):
         raise ClipError("decode_error", clip.clip_id, f"decord counts {held} frames, the container {info.frames}", "re-mux the video")
-    return _filled(clip, indices, zip(wanted, frames, strict=True))
+    return _filled(clip, indices, _cut(clip, zip(wanted, frames, strict=True)))
+
+
+def _cut(clip: Clip, images: Iterable[tuple[int, Frames]]) -> Iterator[tuple[int, Frames]]:
+    return ((index, cut_out(clip.clip_id, image, clip.crop)) for index, image in images)
 
 
 _READERS: dict[str, Callable[[Clip, Sequence[int], Pattern], Frames]] = {"pyav": _by_pyav, "decord": _by_decord}
@@ -159,8 +165,7 @@ def _filled(clip: Clip, indices: Sequence[int], images: Iterator[tuple[int, Fram
     for place, index in enumerate(indices):
         places.setdefault(index, []).append(place)
     filled: Frames | None = None
-    for index, full in images:
-        image = cropped(clip, full)
+    for index, image in images:
         if filled is None:
             filled = np.empty((len(indices), *image.shape), np.uint8)
         if image.shape != filled.shape[1:]:
@@ -172,23 +177,12 @@ def _filled(clip: Clip, indices: Sequence[int], images: Iterator[tuple[int, Fram
     return filled
 
 
-def cropped(clip: Clip, image: Frames) -> Frames:
-    """The clip's part of an upright frame. Raises ClipError bad_annotation where it lies outside."""
-    if clip.crop is None:
-        return image
-    x, y, w, h = clip.crop
-    height, width = image.shape[:2]
-    if min(x, y) < 0 or min(w, h) < 1 or x + w > width or y + h > height:
-        raise ClipError("bad_annotation", clip.clip_id, f"the crop {clip.crop} lies outside a frame of {width}x{height}", "mend the crop")
-    return image[y : y + h, x : x + w]
-
-
 def iterate_images(clip: Clip) -> Iterator[Frames]:
     """[H, W, 3] frames of a clip in order, cropped. A frame that the stream skips is read in another way, on its own."""
     clip, done = local_clip(clip), 0
     try:
         for image in _streamed(clip):
-            yield np.ascontiguousarray(cropped(clip, image))
+            yield np.ascontiguousarray(image)
             done += 1
     except ClipError as error:
         if error.code not in ("decode_error", "truncated"):
@@ -199,10 +193,11 @@ def iterate_images(clip: Clip) -> Iterator[Frames]:
 
 def _streamed(clip: Clip) -> Iterator[Frames]:
     if Path(clip.uri).is_dir():
-        return (image for _, image in _images_of_folder(clip, range(clip.num_frames)))
+        return (image for _, image in _cut(clip, _images_of_folder(clip, range(clip.num_frames))))
     last = clip.num_frames - 1
     frames = _sought(clip, last) if clip.start_frame and clip.start_pts is not None and clip.end_pts is not None else _counted(clip, last)
-    return (upright(frame) for _, frame in frames)
+    part = FramePart(clip.clip_id, clip.crop)
+    return (part(frame) for _, frame in frames)
 
 
 def stamped_frames(clip: Clip) -> Iterator[tuple[Any, Frames | None, int | None]]:

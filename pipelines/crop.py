@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.errors import ClipError
+
 Crop = tuple[int, int, int, int]
 """x, y, w, h in pixels of the full upright frame."""
 
@@ -41,6 +43,17 @@ def to_full_frame(table: str, row: Mapping[str, Any], crop: Crop | None) -> dict
 def shifted(pairs: Sequence[float], crop: Crop) -> npt.NDArray[np.float32]:
     """Flattened x, y pairs of the part -> of the full frame."""
     return (np.asarray(pairs, np.float32).reshape(-1, 2) + np.asarray(crop[:2], np.float32)).ravel()
+
+
+def cut_out(subject: str, image: npt.NDArray[np.uint8], crop: Crop | None) -> npt.NDArray[np.uint8]:
+    """The part of an upright frame [H, W, 3]. Raises ClipError bad_annotation where it lies outside."""
+    if crop is None:
+        return image
+    x, y, w, h = crop
+    height, width = image.shape[:2]
+    if min(x, y) < 0 or min(w, h) < 1 or x + w > width or y + h > height:
+        raise ClipError("bad_annotation", subject, f"the crop {crop} lies outside a frame of {width}x{height}", "mend the crop")
+    return image[y : y + h, x : x + w]
 
 
 def to_crop(points: npt.NDArray[np.float32], crop: Crop | None) -> npt.NDArray[np.float32]:
