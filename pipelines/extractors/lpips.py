@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pipelines.clip import Frames
 from pipelines.errors import UserError
+from pipelines.extractors.pretrained_folder import fill, load_state
 from pipelines.extractors.standin import TINY, convolutions, load_strictly, one_thread
 from pipelines.weights import digest_of, find_weights
 
@@ -94,9 +95,10 @@ class Lpips:
         """Open the network; `value_range` is what 0 and 255 become before it."""
         from torchmetrics.functional.image.lpips import _NoTrainLpips
 
-        backbone = self._backbone(find_weights(self.role, self.path))
+        path = find_weights(self.role, self.path)
+        backbone = self._backbone(path)
         network = _NoTrainLpips(net=self.net, pretrained=True, pnet_rand=True)  # heads from torchmetrics, backbone still random
-        network.net.load_state_dict(backbone, strict=True)
+        fill(network.net, backbone, path)
         return PairDistance(_with_maps(network.to(device)), value_range, device)
 
     def _heads(self) -> Path:
@@ -106,9 +108,7 @@ class Lpips:
 
     def _backbone(self, path: Path) -> dict[str, Any]:
         """torchvision's keys `features.<i>.*` under the names of torchmetrics' five slices; the classifier is not used."""
-        import torch
-
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_state(path)
         renamed = {}
         for key, tensor in state.items():
             if key.startswith("classifier."):

@@ -19,7 +19,7 @@ from pipelines.errors import MissingWeightsError, UserError
 from pipelines.extractors import i3d, inception
 from pipelines.extractors.i3d import I3D
 from pipelines.extractors.inception import Inception, clean_resize
-from pipelines.extractors.lpips import LPIPS_VGG, StandinLpips
+from pipelines.extractors.lpips import LPIPS_ALEX, LPIPS_VGG, StandinLpips
 from pipelines.extractors.metric_networks import FEATURE_NETWORKS, PAIR_NETWORKS, feature_network, pair_network
 from pipelines.extractors.standin import STANDIN_FRAMES, STANDIN_WINDOWS
 from pipelines.extractors.standin_weights import STANDINS, write_standin
@@ -57,7 +57,7 @@ def _script(module: nn.Module, path: Path) -> Path:
 @pytest.fixture
 def unstated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let other files than the published ones take the roles."""
-    for role in (inception.ROLE, i3d.ROLE, LPIPS_VGG.role):
+    for role in (inception.ROLE, i3d.ROLE, LPIPS_VGG.role, LPIPS_ALEX.role):
         monkeypatch.setitem(WEIGHTS, role, dataclasses.replace(WEIGHTS[role], sha256=None))
 
 
@@ -120,7 +120,7 @@ def test_lpips_equals_the_lpips_package_with_the_same_backbone(tmp_path: Path) -
     torch.save(state, tmp_path / "vgg16.pth")
     a, b = _frames(2, 64, 64, seed=1), _frames(2, 64, 64, seed=2)
     ours = dataclasses.replace(LPIPS_VGG, path=tmp_path / "vgg16.pth").load("cpu", (-1.0, 1.0))(a, b)
-    np.testing.assert_allclose(ours, _lpips_package(state, a, b), rtol=1e-5)
+    np.testing.assert_allclose(ours, _lpips_package("vgg", LPIPS_VGG.ends, state, a, b), rtol=1e-5)
     raw = dataclasses.replace(LPIPS_VGG, path=tmp_path / "vgg16.pth").load("cpu", (0.0, 1.0))(a, b)
     assert np.all(np.abs(raw - ours) > 1e-4)  # the range matters
     torch.save({**state, "surprise.weight": torch.zeros(1)}, tmp_path / "odd.pth")
@@ -128,18 +128,37 @@ def test_lpips_equals_the_lpips_package_with_the_same_backbone(tmp_path: Path) -
         dataclasses.replace(LPIPS_VGG, path=tmp_path / "odd.pth").load("cpu", (-1.0, 1.0))
     del state["features.0.weight"]
     torch.save(state, tmp_path / "short.pth")
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(UserError, match="Missing key"):
         dataclasses.replace(LPIPS_VGG, path=tmp_path / "short.pth").load("cpu", (-1.0, 1.0))
 
 
-def _lpips_package(state: dict[str, Any], a: np.ndarray, b: np.ndarray) -> np.ndarray:
+@pytest.mark.usefixtures("unstated")
+def test_lpips_with_alexnet_too_and_by_region(tmp_path: Path) -> None:
+    import torchvision
+
+    torch.manual_seed(0)
+    state = {f"features.{key}": value for key, value in torchvision.models.alexnet(weights=None).features.state_dict().items()}
+    torch.save(state, tmp_path / "alexnet.pth")
+    a, b = _frames(5, 64, 96, seed=1), _frames(5, 64, 96, seed=2)
+    network = dataclasses.replace(LPIPS_ALEX, path=tmp_path / "alexnet.pth").load("cpu", (-1.0, 1.0))
+    np.testing.assert_allclose(network(a, b), _lpips_package("alex", LPIPS_ALEX.ends, state, a, b), rtol=1e-5)
+    whole = np.ones((5, 64, 96), bool)
+    left = whole & (np.arange(96) < 48)
+    parts = network.by_region(a, b, {"whole": whole, "left": left, "right": ~left, "nothing": ~whole})
+    np.testing.assert_allclose(parts["whole"], parts["frame"], rtol=1e-6)
+    assert np.isnan(parts["nothing"]).all()
+    assert (np.minimum(parts["left"], parts["right"]) <= parts["frame"]).all()
+    assert (np.maximum(parts["left"], parts["right"]) >= parts["frame"]).all()
+
+
+def _lpips_package(net: str, ends: tuple[int, ...], state: dict[str, Any], a: np.ndarray, b: np.ndarray) -> np.ndarray:
     import lpips as package
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it passes torchvision's old arguments
-        network = package.LPIPS(net="vgg", pretrained=True, pnet_rand=True, verbose=False).eval()
+        network = package.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False).eval()
     network.net.load_state_dict(
-        {f"slice{1 + sum(int(k.split('.')[1]) >= e for e in (4, 9, 16, 23, 30))}.{k.split('.', 1)[1]}": v for k, v in state.items()}
+        {f"slice{1 + sum(int(k.split('.')[1]) >= e for e in ends)}.{k.split('.', 1)[1]}": v for k, v in state.items()}
     )
     with torch.inference_mode():
         pair = [torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (a, b)]
