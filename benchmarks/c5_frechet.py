@@ -1,6 +1,6 @@
 """C5: the Frechet distance of two sets of features, against clean-fid's function and torchmetrics', from the same rows.
 
-python -m benchmarks.c5_frechet [--rows 200 500 2000 5000] [--dimensions 2048] [--rounds 3]
+python -m benchmarks.c5_frechet [--rows 200 500 1000 2500 5000 10000] [--dimensions 2048] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def by_torchmetrics(a: Rows, b: Rows) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[200, 500, 2000, 5000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[200, 500, 1000, 2500, 5000, 10000])
     parser.add_argument("--dimensions", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -122,10 +122,11 @@ class GroupedRows:
         if (self.counts == self.counts[0]).all():
             lost = rows.view(len(self.counts), -1, self.dimensions)
         else:
-            lost = torch.nn.utils.rnn.pad_sequence(rows.split(self.counts.tolist()), batch_first=True)
+            lost = torch.nn.utils.rnn.pad_sequence(list(rows.split(self.counts.tolist())), batch_first=True)
         for group, (count, left) in enumerate(zip(self.counts.tolist(), self.counts_left.tolist(), strict=True)):
             lost[group, :count] += lost[group, :count].sum(0) * ((np.sqrt(1 + count / left) - 1) / count)
-        return lost
+        found: torch.Tensor = lost
+        return found
 
 
 def exact_root(a: GroupedRows, b: GroupedRows, group: int) -> float:
@@ -171,7 +172,8 @@ class BalancedGroups:
         """[G] what the trace of the root falls by without each group, to first order."""
         import torch
 
-        return np.asarray(sum(lost.square().sum((1, 2), dtype=torch.float64) for lost in (self.u, self.v)).numpy() / 2)
+        of_u, of_v = (lost.square().sum((1, 2), dtype=torch.float64) for lost in (self.u, self.v))
+        return np.asarray((of_u + of_v).numpy() / 2)
 
     @cached_property
     def exact(self) -> tuple[int, float]:
