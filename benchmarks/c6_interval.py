@@ -1,6 +1,6 @@
 """C6: the 95 % interval of a Frechet distance, against the same estimator looped over clean-fid's function.
 
-python -m benchmarks.c6_interval [--sizes 400x2000x100 2048x5000x60] [--peer-groups 2] [--rounds 3]
+python -m benchmarks.c6_interval [--sizes 400x1000x100 400x2000x100 2048x5000x60] [--peer-groups 2] [--rounds 3]
 
 A size is dimensions x samples x clips. The peer computes means, covariances and clean-fid's distance of everything without group g,
 for each of the groups, and once of all; as that takes minutes in 2,048 dimensions, some of the groups are timed and the rest is
@@ -52,7 +52,7 @@ def differences(a: Sequence[Rows], b: Sequence[Rows], peer_groups: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", nargs="+", default=["400x2000x100", "2048x5000x60"])
+    parser.add_argument("--sizes", nargs="+", default=["400x1000x100", "400x2000x100", "2048x5000x60"])
     parser.add_argument("--peer-groups", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -41,7 +41,7 @@ def make_lake(root: Path, clips: int, frames: int, size: int) -> tuple[Lake, str
     for index in range(clips):
         prediction, truth = (np.roll(side, 17 * index, axis=2) for side in drawn_clip(frames, size))
         path = lake.root / "videos" / DATASET / f"{index:03d}.mp4"
-        encode_video(path, truth, FPS)
+        encode_video(path, truth, FPS, comment=str(index))  # a repeated picture is another clip all the same
         clip_id = add_clip(lake, path, index, frames, size)
         encode_video(folder / f"{clip_id}.mp4", prediction, FPS)
         entries.append(predicted_clip(folder / f"{clip_id}.mp4", clip_id=clip_id, frames=frames, reference_frame=0))

@@ -21,7 +21,7 @@ def measure(root: Path, prediction_id: str) -> float:
     """Peak MB of this process while it scores."""
     with peak_mb() as peak:
         report = score(Lake(root), protocol=PROTOCOL, dataset=DATASET, split=SPLIT, prediction_id=prediction_id)
-    assert not report.failed and report.scored == report.clips, report
+    assert (report.failed, report.scored) == ([], report.clips)
     return peak[0]
 
 

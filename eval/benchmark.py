@@ -19,12 +19,11 @@ import pyarrow.compute as pc
 
 from eval.clip_regions import RegionIndex
 from eval.feature_rows import TRUTH, read_features, wanted_frames
+from eval.frechet import frechet_distance_of_rows
 from eval.frechet_interval import FrechetInterval, frechet_interval
 from eval.history import write_history
 from eval.metrics import METRICS
-from eval.metrics.fid import fid
-from eval.metrics.fvd import fvd
-from eval.networks import current_digests
+from eval.networks import WINDOW_ROLES, current_digests
 from eval.predictions import Pair, pair_clips
 from eval.protocol import MAIN_ROLES, Protocol
 from eval.protocols import protocol_named
@@ -33,8 +32,6 @@ from eval.uncertainty import FEW_CLIPS, bootstrap_ratio
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.tables import one_of
-
-_DISTANCE = {"fid": fid, "fid_vid": fvd, "fvd": fvd}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,13 +119,17 @@ class _Column:
         low, high = (None, None) if isinstance(interval, str) else (interval.low, interval.high)
         counts = {"frames": len(generated), "windows": None} if self.metric == "fid" else {"frames": None, "windows": len(generated)}
         return {
-            "value": _DISTANCE[self.metric](generated, true),
+            "value": frechet_distance_of_rows(generated, true, float32_means=self._float32_means),
             "low": low,
             "high": high,
             "clips": len(clips),
             **counts,
             "note": "; ".join(notes),
         }
+
+    @property
+    def _float32_means(self) -> bool:
+        return self.protocol.frechet == "float32-means" and self.metric in WINDOW_ROLES
 
     @property
     def _unit(self) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 BLOCK = 256  # columns at a time where half of a product is enough
+LARGE = 400  # rows from which singular values are worth a way around them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +200,25 @@ def _nuclear_norm_of_product(x: Array, y: Array) -> float:
     if len(many) > many.shape[1]:  # the norm depends on Y^T Y alone: D rows with the same
         values, vectors = torch.linalg.eigh(lower_scatter(many.numpy()), UPLO="L")
         many = (vectors * values.clip(min=0).sqrt()).T
-    return float(torch.linalg.svdvals(few @ many.T).sum())
+    product = few @ many.T
+    norm = _sum_of_singular_values_by_gram(product) if len(few) >= LARGE else None
+    return float(torch.linalg.svdvals(product).sum()) if norm is None else norm
+
+
+def _sum_of_singular_values_by_gram(matrix: torch.Tensor) -> float | None:
+    """The sum from the roots of the eigenvalues of M M^T, in half the time; None where squaring could cost more than 1e-9 of it.
+
+    matrix: [N, M], N <= M, whose columns add up to nothing, as those of centred rows do; that one zero is taken out first.
+    """
+    import torch
+
+    n = len(matrix)
+    rows = matrix[:-1] - matrix[-1] * ((n**0.5 - 1) / (n - 1))  # n - 1 rows R with R^T R = M^T M
+    squares = torch.linalg.eigvalsh(rows @ rows.T).clip(min=0)
+    noise = n**0.5 * torch.finfo(squares.dtype).eps * squares[-1]  # rounding of sums of n terms, as it behaves
+    values = squares.sqrt()
+    wrong_by = (noise / torch.maximum(values, noise.sqrt())).sum()
+    return float(values.sum()) if float(wrong_by) <= 1e-9 * float(values.sum()) else None
 
 
 def _float32_shift(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

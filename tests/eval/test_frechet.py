@@ -159,6 +159,18 @@ def test_a_dimension_that_never_changes_adds_nothing() -> None:
     assert frechet_distance_of_rows(*still) == pytest.approx(frechet_distance_of_rows(a, b), rel=1e-9)
 
 
+@pytest.mark.parametrize(("n", "m"), [(420, 450), (450, 420), (420, 700)])
+@pytest.mark.parametrize("repeats", [1, 7])
+def test_many_rows_but_fewer_than_dimensions_equal_the_singular_values(n: int, m: int, repeats: int) -> None:
+    """Repeated rows, as of a frozen clip, leave singular values of zero, which squares would blur."""
+    a, b = _rows(n, 500, 19)[np.arange(n) // repeats], _rows(m, 500, 20)
+    x, y = a - a.mean(0), b - b.mean(0)
+    root = np.linalg.svd(x @ y.T, compute_uv=False).sum() / np.sqrt((n - 1) * (m - 1))
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + a.var(0, ddof=1).sum() + b.var(0, ddof=1).sum() - 2 * root
+    assert frechet_distance_of_rows(a, b) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance_of_rows(a, a) == pytest.approx(0, abs=1e-8 * a.var(0).sum())
+
+
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         FeatureStatistics.of([[np.nan, 1.0]])
