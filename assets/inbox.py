@@ -36,9 +36,9 @@ def unseen(lake: Lake, seen: Mapping[str, str]) -> Found:
     for folder, stamp, read in _candidates(lake):
         if cursor.get(str(folder)) == stamp:
             continue
-        cursor[str(folder)] = stamp
         try:
             folders.append((folder, *read(lake, folder)))
+            cursor[str(folder)] = stamp  # what is refused today may fit when its data set is there
         except UserError as error:
             problems.append(str(error))
     return Found(folders=folders, problems=problems, cursor=cursor)
@@ -49,11 +49,19 @@ def _candidates(lake: Lake) -> Iterator[tuple[Path, str, Callable[[Lake, Path], 
     for path in sorted(inbox.glob(f"*/{MANIFEST}")):
         yield path.parent, str(path.stat().st_mtime_ns), _of_manifest
     for folder in sorted(inbox.glob("*/*/")):
-        if (folder.parent / MANIFEST).is_file() or folder.parent.name not in registered(lake):
+        if any((place / MANIFEST).is_file() for place in (folder, folder.parent)) or folder.parent.name not in registered(lake):
             continue
-        newest = max(path.stat().st_mtime_ns for path in (folder, *folder.rglob("*")))
+        newest = max(map(_changed, (folder, *folder.rglob("*"))))
         if time.time_ns() - newest > _SETTLED_S * 10**9:
             yield folder, str(newest), _of_names
+
+
+def _changed(path: Path) -> int:
+    """Nanoseconds; now for what has gone while we looked: somebody is still at work."""
+    try:
+        return path.lstat().st_mtime_ns
+    except FileNotFoundError:
+        return time.time_ns()
 
 
 def _of_manifest(lake: Lake, folder: Path) -> tuple[str, str]:

@@ -12,7 +12,10 @@ from assets.resources import LakeResource
 from assets.step import Result, Step, open_step, result
 from pipelines.code_version import code_version
 
-CODE = code_version("eval/metrics", "eval/score.py", "eval/protocol.py", "eval/geometry.py", "eval/networks.py", "pipelines/extractors")
+CODE = code_version(
+    "eval/metrics", "eval/score.py", "eval/clip_scorer.py", "eval/sides.py", "eval/clip_regions.py", "eval/feature_rows.py", "eval/round_trip.py",
+    "eval/score_digest.py", "eval/protocol.py", "eval/protocols.py", "eval/geometry.py", "eval/networks.py", "pipelines/extractors",
+)  # fmt: skip
 
 
 class ScoresConfig(dg.Config):

@@ -52,7 +52,7 @@ class _Column:
 
     def _inputs(self) -> dict[str, Any]:
         return {
-            "predictions": [(p.clip.clip_id, p.prediction_sha256) for p in self.pairs],
+            "predictions": [(p.clip.clip_id, p.prediction_sha256, (p.prediction or {}).get("reference_frame")) for p in self.pairs],
             "truth": [(p.clip.clip_id, p.truth_sha256) for p in self.pairs],
             "network": "|".join(sorted({self._digest_of(p.clip.clip_id) or "" for p in self.pairs})),
         }
@@ -98,15 +98,21 @@ class _Column:
             & (pc.field("prediction_id") == self.prediction_id)
             & (pc.field("metric") == self.metric)
         )
-        current = {(p.clip.clip_id, p.prediction_sha256, p.truth_sha256, self._digest_of(p.clip.clip_id)) for p in self.pairs}
-        names = ("clip_id", "prediction_sha256", "truth_sha256", "weights_digest")
+        current = {(p.clip.clip_id, p.prediction_sha256, p.truth_sha256, self._digest_of(p.clip.clip_id), (p.prediction or {}).get("reference_frame"))
+                   for p in self.pairs}  # fmt: skip
+        names = ("clip_id", "prediction_sha256", "truth_sha256", "weights_digest", "reference_frame")
         return {row["clip_id"]: row for row in self.lake.rows("scores", where) if tuple(row[name] for name in names) in current}
 
     def _set(self) -> dict[str, Any]:
         generated_clips, clips = self._features(self.prediction_id)
         true_clips, _ = self._features(TRUTH, only=clips)
         generated, true = (np.concatenate(blocks) if blocks else np.empty((0, 0)) for blocks in (generated_clips, true_clips))
-        notes = _missing_note(Counter({"without features": len(self._expected()) - len(clips)}), len(self.pairs))
+        expected = self._expected()
+        lacking = {
+            "without features": len(expected) - len(clips),
+            f"shorter than a window of {self.protocol.window}": len(self.pairs) - len(expected),
+        }
+        notes = _missing_note(lacking, len(self.pairs))
         if min(len(generated), len(true)) < 2:
             return _no_value([*notes, f"{len(generated)} {self._unit}: a distance of sets needs at least 2"])
         if min(len(generated), len(true)) <= generated.shape[1]:

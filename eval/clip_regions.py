@@ -7,8 +7,9 @@ score's digest, so a better mask gives new scores.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,12 @@ class RegionIndex:
         source = self._sources.get(region, {}).get(clip_id)
         return None if source is None else hashlib.sha256(f"{region}|{source}".encode()).hexdigest()
 
-    def load(self, clips: Sequence[Clip], protocol: Protocol) -> dict[str, ClipRegions]:
-        """clip id -> its regions at the protocol's size."""
+    def load(self, clips: Sequence[Clip], protocol: Protocol) -> dict[str, Callable[[], ClipRegions]]:
+        """clip id -> call for its regions at the protocol's size: masks of many clips at once would not fit into memory."""
         rows = {region: self._rows(region, clips) for region in self._sources}
         return {
-            clip.clip_id: _regions_of(clip, protocol, {region: rows[region].get(clip.clip_id, {}) for region in rows}) for clip in clips
+            clip.clip_id: partial(_regions_of, clip, protocol, {region: rows[region].get(clip.clip_id, {}) for region in rows})
+            for clip in clips
         }
 
     def _rows(self, region: str, clips: Sequence[Clip]) -> dict[str, dict[int, dict[str, Any]]]:

@@ -26,7 +26,7 @@ from pipelines.errors import ClipError
 from pipelines.lake import Lake
 from pipelines.video import decode_frames, read_video
 
-_FLAGS = ("lossy", "truth_sharpness")
+_SAID = ("reference_frame", "lossy", "truth_sharpness")  # what a prediction says of a clip, and what its scores are of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +92,14 @@ class Scorer:
         return {TRUTH: pair.truth_sha256, self.named["prediction_id"]: pair.prediction_sha256}
 
     def _score_key(self, pair: Pair, metric: str) -> tuple[Any, ...]:
-        flags = (bool(value) for value in _flags(pair).values())
-        return (pair.clip.clip_id, metric, pair.prediction_sha256, pair.truth_sha256, self.digest(pair, metric), *flags)
+        return (
+            pair.clip.clip_id,
+            metric,
+            pair.prediction_sha256,
+            pair.truth_sha256,
+            self.digest(pair, metric),
+            *_said(pair.prediction or {}),
+        )
 
     def digest(self, pair: Pair, metric: str) -> str:
         """ "" for pixel arithmetic."""
@@ -164,8 +170,15 @@ class Scorer:
         }
 
     def _row(self, pair: Pair, metric: str) -> dict[str, Any]:
-        return {**self.named, **_flags(pair), "clip_id": pair.clip.clip_id, "metric": metric, "prediction_sha256": pair.prediction_sha256,
-                "truth_sha256": pair.truth_sha256, "weights_digest": self.digest(pair, metric)}  # fmt: skip
+        return {
+            **self.named,
+            **{name: (pair.prediction or {}).get(name) for name in _SAID},
+            "clip_id": pair.clip.clip_id,
+            "metric": metric,
+            "prediction_sha256": pair.prediction_sha256,
+            "truth_sha256": pair.truth_sha256,
+            "weights_digest": self.digest(pair, metric),
+        }
 
     def failed_rows(self, pair: Pair, error: ClipError) -> list[dict[str, Any]]:
         """One row per metric, without a number."""
@@ -194,8 +207,8 @@ def make_scorer(lake: Lake, protocol: Protocol, named: dict[str, str], ignore_ca
     )
 
 
-def _flags(pair: Pair) -> dict[str, bool | None]:
-    return {name: (pair.prediction or {}).get(name) for name in _FLAGS}
+def _said(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (row.get("reference_frame"), bool(row.get("lossy")), bool(row.get("truth_sharpness")))
 
 
 def _known_scores(lake: Lake, named: Mapping[str, str]) -> set[tuple[Any, ...]]:
@@ -203,5 +216,5 @@ def _known_scores(lake: Lake, named: Mapping[str, str]) -> set[tuple[Any, ...]]:
     for column in ("protocol", "split", "prediction_id"):
         where = where & (pc.field(column) == named[column])
     key = ["clip_id", "metric", "prediction_sha256", "truth_sha256", "weights_digest"]
-    rows = lake.rows("scores", where, columns=[*key, *_FLAGS])
-    return {(*(row[name] for name in key), *(bool(row[name]) for name in _FLAGS)) for row in rows}
+    rows = lake.rows("scores", where, columns=[*key, *_SAID])
+    return {(*(row[name] for name in key), *_said(row)) for row in rows}

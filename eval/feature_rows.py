@@ -21,7 +21,8 @@ from pipelines.lake import Lake
 from pipelines.tables import one_of
 
 TRUTH = "truth"
-_FRAMES = 256  # given to a network at a time; key point networks follow a person over a call
+_FRAMES = 256  # given to a network at a time
+_WHOLE_CLIP_ROLES = ("pose",)  # these follow one person over a call, so they always see the clip from end to end
 _SET_ROLES = ("fid", *WINDOW_ROLES)  # their networks see every frame; the others look for something that may not be there
 _Key = tuple[str, str, str, int, str, str]  # source, clip_id, extractor, version, weights_digest, source_sha256
 
@@ -66,6 +67,8 @@ def wanted_frames(protocol: Protocol, role: str, num_frames: int, reference_fram
     """`frame` of the rows that a clip needs: first frames of windows, scored frames, or of the truth perhaps only the reference."""
     if role in WINDOW_ROLES:
         return protocol.windows(num_frames, reference_frame)
+    if role in _WHOLE_CLIP_ROLES:
+        return list(range(num_frames))
     scored = protocol.scored_frames(num_frames, reference_frame)
     if role in _SET_ROLES or not of_truth:
         return scored
@@ -83,7 +86,7 @@ class SeenFrames:
 
     def batches(self, role: str, wanted: Sequence[int]) -> Iterator[Frames]:
         """Frames or windows that begin at `wanted`. Windows come all at once, so that a network resizes a frame that they share once."""
-        size = len(wanted) if role in WINDOW_ROLES else _FRAMES
+        size = len(wanted) if role in (*WINDOW_ROLES, *_WHOLE_CLIP_ROLES) else _FRAMES
         for start in range(0, len(wanted), size):
             yield self._of(role, list(wanted[start : start + size]))
 

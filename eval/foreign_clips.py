@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from pipelines.clip import Frames
 from pipelines.errors import ClipError, UserError
+from pipelines.image_sequence import read_image
 from pipelines.video import read_video
 
 VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
@@ -86,17 +86,16 @@ def _meta(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: unknown field {unknown[0]!r}; the fields are: {', '.join(_META)}")
     if not isinstance(meta.get("ref_index"), int | None) or isinstance(meta.get("ref_index"), bool):
         raise UserError(f"{path}: ref_index must be a frame number or null, not {meta['ref_index']!r}")
+    crop = meta.get("crop_box_in_source")
+    if crop is not None and not (isinstance(crop, list) and len(crop) == 4 and all(type(side) is int for side in crop)):
+        raise UserError(f"{path}: crop_box_in_source must be [left, top, right, bottom] in pixels or null, not {crop!r}")
     if not isinstance(meta.get("uses_truth_sharpness"), bool | None):
         raise UserError(f"{path}: uses_truth_sharpness must be true or false, not {meta['uses_truth_sharpness']!r}")
     return dict(meta)
 
 
 def _cut(path: Path, name: str, expected: int) -> Frames:
-    try:
-        with Image.open(path) as image:
-            strip = np.asarray(image.convert("RGB"))
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ClipError("decode_error", name, f"{path.name}: {error}", "write the strip again") from None
+    strip = read_image(path)
     height, width, _ = strip.shape
     if width % expected:
         raise ClipError("frame_count", name, f"a strip {width} px wide does not hold {expected} frames of one width",

@@ -48,14 +48,13 @@ def bring_to_size(protocol: Protocol, clip_id: str, prediction: Frames, truth: F
     check_frames(clip_id, prediction, truth, same_size=protocol.short_side is None and not stretches)
     if protocol.crop == "center_square":
         prediction, truth = center_square(prediction), center_square(truth)
-    size, own = protocol.size_of(*truth.shape[1:3]), protocol.size_of(*prediction.shape[1:3])
-    if protocol.short_side is None:
-        own = _at_short_side(own, min(size))
-    if any(abs(a - b) > ASPECT_TOLERANCE * a for a, b in zip(size, own, strict=True)):
+    size = protocol.size_of(*truth.shape[1:3])
+    if not same_aspect(protocol, _size(truth), _size(prediction)):
+        (height, width), (own_height, own_width) = truth.shape[1:3], prediction.shape[1:3]
         raise ClipError(
             "frame_size",
             clip_id,
-            f"generated frames have another aspect: {own[1]}x{own[0]} against {size[1]}x{size[0]} at the protocol's size",
+            f"generated frames have another aspect: {own_width}x{own_height} against {width}x{height}",
             "generate the whole frame, without crop or padding",
         )
     if min(size) < SMALLEST_SIDE:
@@ -67,6 +66,18 @@ def bring_to_size(protocol: Protocol, clip_id: str, prediction: Frames, truth: F
         )
     filters = protocol.prediction_resize if stretches else protocol.resize, protocol.resize
     return resize(prediction, *size, filters[0]), resize(truth, *size, filters[1])
+
+
+def _size(frames: Frames) -> tuple[int, int]:
+    return int(frames.shape[1]), int(frames.shape[2])
+
+
+def same_aspect(protocol: Protocol, truth: tuple[int, int], prediction: tuple[int, int]) -> bool:
+    """Whether two (height, width) agree at the protocol's size, up to ASPECT_TOLERANCE of a side."""
+    size, own = protocol.size_of(*truth), protocol.size_of(*prediction)
+    if protocol.short_side is None:
+        own = _at_short_side(own, min(size))
+    return all(abs(a - b) <= ASPECT_TOLERANCE * a for a, b in zip(size, own, strict=True))
 
 
 def _at_short_side(size: tuple[int, int], short: int) -> tuple[int, int]:

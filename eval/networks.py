@@ -35,6 +35,12 @@ def network_of(protocol: Protocol, role: str) -> Any:
     return {"lpips": pair_network, "flow": flow_network}.get(role, feature_network)(name)
 
 
+def digest_of_network(network: Any) -> str:
+    """Of its weights, and of the code around them where that is not the first version."""
+    digest: str = network.weights_digest()
+    return digest if network.version == 1 else f"{digest}.v{network.version}"
+
+
 class MetricNetworks:
     """Networks of the protocol's roles.
 
@@ -48,7 +54,7 @@ class MetricNetworks:
         self.missing: dict[str, str] = {}
         for role in protocol.networks:
             try:
-                self.digests[role] = network_of(protocol, role).weights_digest()
+                self.digests[role] = digest_of_network(network_of(protocol, role))
             except MissingWeightsError as error:
                 if role in MAIN_ROLES:
                     raise
@@ -94,7 +100,7 @@ def current_digests(lake: Lake, protocol: Protocol) -> dict[str, str]:
     for role in protocol.networks:
         try:
             with without_downloads():  # a table is made from what is there
-                digests[role] = network_of(protocol, role).weights_digest()
+                digests[role] = digest_of_network(network_of(protocol, role))
         except MissingWeightsError:
             digests[role] = _only_digest(lake, protocol, role)
     return digests

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.foreign_clips import ForeignClip
-from eval.geometry import ASPECT_TOLERANCE
+from eval.geometry import same_aspect
 from eval.protocol import Protocol
 from pipelines.clip import Clip
 from pipelines.errors import ClipError, UserError
@@ -102,7 +102,6 @@ def _wrong(clip: Clip, foreign: ForeignClip, protocol: Protocol, reference: int 
 
 def _fits(size: tuple[int, int], clip: Clip, protocol: Protocol) -> bool:
     """Under a protocol that resizes only the aspect counts; eval/geometry.py decides the same again for every clip."""
-    if protocol.short_side is None:
+    if protocol.short_side is None and protocol.prediction_resize == "same":
         return size == (clip.height, clip.width)
-    own, true = protocol.size_of(*size), protocol.size_of(clip.height, clip.width)
-    return all(abs(a - b) <= ASPECT_TOLERANCE * a for a, b in zip(true, own, strict=True))
+    return same_aspect(protocol, (clip.height, clip.width), size)

@@ -13,6 +13,7 @@ from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError, UserError
 from pipelines.lake import Lake
 from pipelines.prediction_manifest import PredictedClip, PredictionManifest, read_manifest, sha256_of_file
+from pipelines.tables import one_of
 from pipelines.video import probe
 
 LOSSY_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".gif", ".avi"}
@@ -47,6 +48,8 @@ def import_predictions(lake: Lake, folder: Path, lineage: Mapping[str, Any] | No
             f"{folder}: no listed clip is a clip of data set {manifest.dataset!r} in this lake; "
             "check `dataset`, and that its clips were made here (`rotoscope status`)"
         )
+    gone = (pc.field("prediction_id") == manifest.prediction_id) & ~one_of("clip_id", {clip.clip_id for clip in manifest.clips})
+    lake.delete("predictions", gone, lineage)  # delivered before, and no longer: not part of these numbers any more
     lake.write("predictions", [_row(lake, folder, manifest, clip) for clip in manifest.clips], lineage)
     return manifest
 

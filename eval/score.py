@@ -84,13 +84,17 @@ def _score_batch(
     scores: list[dict[str, Any]] = []
     features: list[dict[str, Any]] = []
     for pair, work in planned:
-        new_scores, new_features = _score_clip(scorer, pair, work, regions.get(pair.clip.clip_id, ClipRegions()), report)
+        new_scores, new_features = _score_clip(scorer, pair, work, regions.get(pair.clip.clip_id, _no_regions), report)
         scores, features = scores + new_scores, features + new_features
         if progress is not None:
             progress(report.scored + report.cached + len(report.failed), report.clips)
     report.features += len(features)
     scorer.lake.write("metric_features", features, lineage)
     scorer.lake.write("scores", scores, lineage)
+
+
+def _no_regions() -> ClipRegions:
+    return ClipRegions()
 
 
 def _plan(scorer: Scorer, pair: Pair) -> Work | ClipError:
@@ -101,13 +105,13 @@ def _plan(scorer: Scorer, pair: Pair) -> Work | ClipError:
 
 
 def _score_clip(
-    scorer: Scorer, pair: Pair, work: Work | ClipError, regions: ClipRegions, report: ScoreReport
+    scorer: Scorer, pair: Pair, work: Work | ClipError, regions: Callable[[], ClipRegions], report: ScoreReport
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(score rows, feature rows) of one clip; a clip that cannot be scored gives failed rows."""
     try:
         if isinstance(work, ClipError):
             raise work
-        made = scorer.compute(pair, work, regions) if work else ([], [])
+        made = scorer.compute(pair, work, regions()) if work else ([], [])
     except ValueError as error:  # a network gave NaN
         failure = ClipError("extractor_failed", pair.clip.clip_id, str(error), "check the weights and the frames")
     except ClipError as error:

@@ -1,7 +1,8 @@
 """RGB of a part of a decoded frame, converting no more than the part.
 
 FFmpeg's crop filter moves pointers; then only the part is converted. Even corners and sizes keep the chroma samples where they are, so
-the pixels are those of the whole frame's conversion, to the bit; the part is therefore widened to even ones first, and cut in RGB.
+the pixels are those of the whole frame's conversion, to the bit; the part is therefore widened to even ones first, and cut in RGB. Frames
+of odd height are converted whole: FFmpeg takes another way through them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _even(crop: Crop, frame: Any) -> Crop | None:
     x, y, w, h = crop
     inside = min(x, y) >= 0 and min(w, h) >= 1 and x + w <= frame.width and y + h <= frame.height
     left, top, right, bottom = x - x % 2, y - y % 2, x + w + (x + w) % 2, y + h + (y + h) % 2
-    if not inside or frame.rotation or frame.format.name not in _HALVED or right > frame.width or bottom > frame.height:
+    if not inside or frame.height % 2 or frame.rotation or frame.format.name not in _HALVED or right > frame.width or bottom > frame.height:
         return None
     return left, top, right - left, bottom - top
 

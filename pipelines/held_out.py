@@ -11,7 +11,7 @@ TEST_SPLITS: Mapping[str, str] = MappingProxyType(
         "tiktok_335_340": "TikTok: sequences 00335 to 00340 of the public archive",
         "tiktok_disco10": "TikTok: DisCo's ten videos; the list is the user's, it is not public",
         "hia_41": "TikTok: HIA's 41 videos; the list is the user's, it is not public",
-        "ted_csv": "TED-talks: the rows of the CSV whose partition is test",
+        "ted_csv": "TED-talks: the rows of the CSV whose partition is test; the committed CSV has none, so it is the authors' own list",
         "ubc_100": "UBC Fashion: the published list of 100 links",
     }
 )

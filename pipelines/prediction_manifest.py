@@ -38,6 +38,10 @@ class PredictedClip:
     def __post_init__(self) -> None:
         if Path(self.file).is_absolute() or ".." in Path(self.file).parts:
             raise UserError(f"clip {self.clip_id}: file {self.file!r} must be a name inside the folder of the manifest")
+        if self.reference_frame is not None and not 0 <= self.reference_frame < max(1, self.frames):
+            raise UserError(
+                f"clip {self.clip_id}: reference_frame is {self.reference_frame}, not in 0..{self.frames - 1}; null: no frame of this clip"
+            )
         if self.frames < 1:
             raise UserError(f"clip {self.clip_id}: frames is {self.frames}; leave a clip that was not generated out of the manifest")
 

@@ -369,8 +369,9 @@ _SPECS = [
             ("prediction_sha256", TEXT),
             ("truth_sha256", TEXT),
             ("weights_digest", TEXT),
+            ("reference_frame", INT),  # of the prediction: which frame was shown to the method, and so may not count
             ("lossy", BOOL),
-            ("truth_sharpness", BOOL),  # of the prediction
+            ("truth_sharpness", BOOL),
             *STATUS,
         ],
         published=True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from eval.metrics.metric import Metric, PerFrame, check_pair
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
 def absolute_sums(prediction: Frames, truth: Frames) -> PerFrame:
     """[T] sum |d| of each frame over H, W, 3 in grey levels; exact (integer arithmetic)."""
     check_pair(prediction, truth)
-    # max - min of two uint8 is |d| without leaving uint8.
-    return np.array(
-        [int(np.sum(np.maximum(p, t) - np.minimum(p, t), dtype=np.int64)) for p, t in zip(prediction, truth, strict=True)],
-        dtype=np.float64,
-    )
+    return np.array([cv2.norm(p, t, cv2.NORM_L1) for p, t in zip(prediction, truth, strict=True)], dtype=np.float64)
 
 
 def l1(prediction: Frames, truth: Frames) -> PerFrame:

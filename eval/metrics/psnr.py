@@ -5,6 +5,7 @@ As DisCo since April 2024; mean over frames of the decibels of each frame.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from eval.metrics.metric import Metric, PerFrame, check_pair
@@ -28,8 +29,7 @@ def psnr(prediction: Frames, truth: Frames) -> PerFrame:
 
 
 def _squared_error(p: Frames, t: Frames) -> int:
-    difference = (np.maximum(p, t) - np.minimum(p, t)).astype(np.uint16)  # 255^2 fits in 16 bits
-    return int(np.sum(difference * difference, dtype=np.int64))
+    return round(cv2.norm(p, t, cv2.NORM_L2SQR))  # OpenCV adds integers and takes a root that it squares again
 
 
 PSNR = Metric(

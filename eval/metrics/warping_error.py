@@ -58,10 +58,10 @@ def pair_error(first: Images, second: Images, forward: Flow, backward: Flow) -> 
     visible = ~occluded(forward, _warped(backward.transpose(1, 2, 0), forward).transpose(2, 0, 1))
     if not visible.any():
         return float("nan")
-    return float(np.sum((_warped(second, forward) - first)[visible].astype(np.float64) ** 2) / visible.sum())
+    return float(np.sum((_warped(second, forward) - first)[visible] ** 2) / visible.sum())
 
 
-def occluded(forward: Flow, backward_warped: Flow) -> npt.NDArray[np.bool_]:
+def occluded(forward: Flow, backward_warped: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """[h, w] pixels that have no match in the next frame, or lie on a motion boundary."""
     size = (forward**2).sum(0)
     mismatch = ((forward + backward_warped) ** 2).sum(0) > 0.01 * ((backward_warped**2).sum(0) + size) + 0.5
@@ -69,13 +69,17 @@ def occluded(forward: Flow, backward_warped: Flow) -> npt.NDArray[np.bool_]:
     return np.asarray(mismatch | (np.sum(gradient, axis=0) > 0.01 * size + 0.002))
 
 
-def _warped(image: npt.NDArray[np.float32], flow: Flow) -> npt.NDArray[np.float32]:
-    """[h, w, C] sampled bilinearly at x + flow; the border's value outside."""
-    import cv2
-
-    rows, columns = np.indices(flow.shape[1:], dtype=np.float32)
-    sampled = cv2.remap(image, columns + flow[0], rows + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(sampled, dtype=np.float32)
+def _warped(image: Images, flow: Flow) -> npt.NDArray[np.float64]:
+    """[h, w, C] sampled bilinearly at x + flow; the border's value outside. Not by OpenCV, which rounds places to 1/32 px."""
+    height, width = image.shape[:2]
+    rows, columns = np.indices((height, width), dtype=np.float64)
+    x, y = np.clip(columns + flow[0], 0, width - 1), np.clip(rows + flow[1], 0, height - 1)
+    left, top = np.minimum(x.astype(np.intp), max(0, width - 2)), np.minimum(y.astype(np.intp), max(0, height - 2))
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    fx, fy = (x - left)[..., None], (y - top)[..., None]
+    above = image[top, left] * (1 - fx) + image[top, right] * fx
+    below = image[bottom, left] * (1 - fx) + image[bottom, right] * fx
+    return np.asarray(above * (1 - fy) + below * fy)
 
 
 WARPING_ERROR = Metric(

@@ -215,6 +215,32 @@ def test_a_shifted_picture_with_its_own_flow_has_no_warping_error() -> None:
     assert pair_error(*brighter, 0 * flow, 0 * flow) == pytest.approx(3 * (10 / 255) ** 2, rel=1e-6)  # summed over channels
 
 
+def test_a_shift_of_less_than_a_pixel_is_sampled_where_it_is() -> None:
+    ramp = np.repeat(np.linspace(0, 1, W, dtype=np.float32)[None, :, None], H, axis=0).repeat(3, axis=2)
+    step = 1 / (W - 1)
+    flow = np.zeros((2, H, W), np.float32)
+    for shift in (0.01, 0.3, 2.7):
+        flow[0] = shift
+        inside = (slice(None), slice(0, W - 3))
+        warped = pair_error(ramp[inside] + np.float32(shift * step), ramp[inside], flow[:, *inside], -flow[:, *inside])
+        assert warped < 3 * (3 * step) ** 2 * 3 / W  # all of it lies in the last columns, where the picture ends
+        assert pair_error(ramp[inside], ramp[inside], 0 * flow[:, *inside], 0 * flow[:, *inside]) == 0
+    torch = pytest.importorskip("torch")
+    image = np.random.default_rng(0).random((6, 7, 3)).astype(np.float32)
+    away = np.random.default_rng(1).normal(scale=2, size=(2, 6, 7)).astype(np.float32)
+    from eval.metrics.warping_error import _warped
+
+    rows, columns = np.indices((6, 7), dtype=np.float64)
+    grid = np.stack([2 * (columns + away[0]) / 6 - 1, 2 * (rows + away[1]) / 5 - 1], axis=-1)
+    expected = torch.nn.functional.grid_sample(
+        torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float64)),
+        torch.from_numpy(grid[None]),
+        align_corners=True,
+        padding_mode="border",
+    )[0].numpy()
+    np.testing.assert_allclose(_warped(image, away).transpose(2, 0, 1), expected, atol=1e-12)
+
+
 def test_pixels_without_a_match_and_edges_of_motion_are_not_counted() -> None:
     flow = np.zeros((2, H, W), np.float32)
     flow[0] = 5

@@ -99,7 +99,7 @@ def test_everything_that_does_not_fit_is_named(make_lake: Callable[..., Any], tm
     assert l1_sums(tiny, report.prediction_id)[clips[4].clip_id] == 0.0
 
 
-@pytest.mark.parametrize("meta", ['{"color": 1}', "[", '{"ref_index": true}', '{"uses_truth_sharpness": 1}'])
+@pytest.mark.parametrize("meta", ['{"color": 1}', "[", '{"crop_box_in_source": 5}', '{"ref_index": true}', '{"uses_truth_sharpness": 1}'])
 def test_a_bad_meta_json_is_an_error(make_lake: Callable[..., Any], tmp_path: Path, meta: str) -> None:
     tiny = make_lake(clips=1, frames=2)
     write_frames(tmp_path / "in" / "000", tiny.truth[tiny.clip_ids[0]])
@@ -173,3 +173,23 @@ def test_one_frame_and_odd_sizes(make_lake: Callable[..., Any], tmp_path: Path, 
     else:
         assert report.failed == []
         assert {row["metric"]: row["count"] for row in tiny.lake.rows("scores")}["psnr"] == frames - 1
+
+
+@pytest.mark.parametrize(("mode", "said"), [("RGBA half", "partly transparent"), ("I;16", "more than 8 bits")])
+def test_strips_are_read_as_carefully(make_lake: Callable[..., Any], tmp_path: Path, mode: str, said: str) -> None:
+    tiny, shown = make_lake(clips=1, frames=4), []
+    (clip,) = tiny.lake.clips("performers_test", "test")
+    (tmp_path / "in").mkdir()
+    _as(mode, np.concatenate(list(decode_frames(clip)), axis=1)).save(tmp_path / "in" / f"{clip.clip_id}.png")
+    with pytest.raises(UserError, match="no clip can be scored"):
+        score_folder(tiny.lake, tmp_path / "in", method="other", **GROUP, show=shown.append)
+    assert said in shown[0]
+
+
+def test_a_protocol_that_resizes_predictions_takes_them_from_a_folder(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny = make_lake(clips=1, frames=4)
+    (clip,) = tiny.lake.clips("performers_test", "test")
+    write_frames(tmp_path / "in" / clip.clip_id, decode_frames(clip)[:, ::2, ::2])
+    group = {name: GROUP[name] for name in ("dataset", "split")}
+    assert list(pair_folder(tiny.lake, tmp_path / "in", protocol="hia_native", **group).matched) == [clip.clip_id]
+    assert not pair_folder(tiny.lake, tmp_path / "in", protocol="demo_standin", **group).matched

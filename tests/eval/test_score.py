@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from eval.benchmark import benchmark, rescore_differences
 from eval.metrics import METRICS
 from eval.networks import MetricNetworks
+from eval.predictions import import_predictions
 from eval.protocols import DEMO_STANDIN, protocol_named
 from eval.score import score
 from eval.score_digest import per_clip_metrics
@@ -251,3 +253,45 @@ def test_a_demo_size_method_is_scored_on_larger_footage(make_lake: Callable[...,
     assert (small.scored, small.failed) == (2, [])
     native = score(tiny.lake, **GROUP, prediction_id=prediction_id)
     assert {code for _, code, _ in native.failed} == {"frame_size"}
+
+
+def test_another_reference_frame_is_another_score(make_lake: Callable[..., Any]) -> None:
+    tiny = make_lake(clips=2)
+    prediction_id = tiny.add_method("a", soften)
+    score(tiny.lake, **GROUP, prediction_id=prediction_id)
+    rows = tiny.lake.rows("predictions")
+    tiny.lake.write("predictions", [{**row, "reference_frame": None} for row in rows])
+    report = score(tiny.lake, **GROUP, prediction_id=prediction_id)
+    assert (report.scored, report.cached) == (2, 0)
+    counts = {row["metric"]: (row["frames"], row["windows"]) for row in benchmark(tiny.lake, **GROUP).to_pylist()}
+    assert counts["l1"] == (2 * 18, None)
+    assert counts["fid"] == (2 * 18, None)
+
+
+def test_clips_that_are_no_longer_delivered_are_missing(make_lake: Callable[..., Any]) -> None:
+    from pipelines.prediction_manifest import read_manifest, write_manifest
+
+    tiny = make_lake(clips=3)
+    prediction_id = tiny.add_method("a", soften)
+    folder = tiny.lake.root / "generated" / "a-0"
+    manifest = read_manifest(folder)
+    write_manifest(folder, dataclasses.replace(manifest, clips=manifest.clips[:1]))
+    assert import_predictions(tiny.lake, folder).prediction_id == prediction_id
+    report = score(tiny.lake, **GROUP, prediction_id=prediction_id)
+    assert (report.scored, [code for _, code, _ in report.failed]) == (1, ["missing_prediction"] * 2)
+
+
+def test_clips_without_a_window_are_said(make_lake: Callable[..., Any]) -> None:
+    tiny = make_lake(clips=2, frames=12)
+    prediction_id = tiny.add_method("a", soften)
+    score(tiny.lake, **GROUP, prediction_id=prediction_id)
+    notes = {row["metric"]: row["note"] for row in benchmark(tiny.lake, **GROUP).to_pylist()}
+    assert "shorter than a window of 16: 2" in notes["fvd"]
+
+
+@pytest.mark.parametrize("reference", [-1, 18, 1000])
+def test_a_reference_frame_outside_the_clip_is_an_error(reference: int) -> None:
+    from pipelines.prediction_manifest import PredictedClip
+
+    with pytest.raises(UserError, match=r"reference_frame is .* not in 0\.\.17"):
+        PredictedClip(clip_id="c", file="c.mp4", sha256="", frames=18, reference_frame=reference)

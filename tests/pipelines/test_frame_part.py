@@ -48,3 +48,14 @@ def test_a_part_outside_is_an_error(video: Path, crop: tuple[int, int, int, int]
 def test_no_part_is_the_whole_frame(video: Path) -> None:
     frame = next(decoded(video, "c"))
     np.testing.assert_array_equal(FramePart("c", None)(frame), upright(frame))
+
+
+@pytest.mark.parametrize("size", [(121, 160), (121, 161), (120, 161)])
+def test_odd_frames(tmp_path: Path, size: tuple[int, int]) -> None:
+    import av
+
+    height, width = size
+    picture = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="yuv420p")
+    for x, y, w, h in ((10, 20, 64, 64), (11, 21, 63, 61)):
+        np.testing.assert_array_equal(FramePart("c", (x, y, w, h))(frame), upright(frame)[y : y + h, x : x + w])
