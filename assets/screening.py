@@ -93,7 +93,7 @@ def _verdicts(step: Step, kept: int, clips: int) -> Result:
         step.dataset.name,
         rule,
         step.lake.root / "reports" / page_name(step.dataset.name, rule),
-        include_media=step.dataset.kind == "performers",  # drawn people may be shown
+        include_media=step.dataset.kind.startswith("performers"),  # drawn people may be shown
         sources=sources_of(step.dataset),
     )
     rows = step.rows("screening_verdicts")

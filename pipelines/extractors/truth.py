@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError
+from pipelines.extractors.caption import character_span
+from pipelines.extractors.clothing import NAMES
 from pipelines.extractors.face_embedding import similarity_warp
 from pipelines.extractors.hands import hands_of
 from pipelines.masks import encode_rle, pack_array
@@ -28,11 +30,11 @@ _REMEDY = "write the data set again with pipelines.performers.write_dataset, or 
 
 
 class Truth:
-    """Poses, body masks, faces, hands and IUV as they were drawn."""
+    """Poses, body masks, faces, hands, IUV, flow, clothing, action class and caption as they were drawn."""
 
     name = "truth"
-    version = 1
-    tables = ("poses", "body_masks", "faces", "hands", "densepose")
+    version = 2
+    tables = ("poses", "body_masks", "faces", "hands", "densepose", "flow", "clothing", "actions", "captions")
 
     def weights_digest(self) -> str:
         """Empty: no network takes part."""
@@ -70,7 +72,25 @@ def _extract(clip: Clip, frames: Frames) -> dict[str, list[Row]]:
         "faces": [_face_row(box, five) for box, five in zip(truth.face_box, truth.face_points, strict=True)],
         "hands": hands_of(frames, keypoints, scores, width, height),
         "densepose": [_iuv_row(iuv) for iuv in truth.iuv],
+        "flow": [*(_flow_row(flow) for flow in truth.flow), {"flow": None, "shape": None, "dtype": None}],
+        **_words(truth),
     }
+
+
+def _words(truth: Annotations) -> dict[str, list[Row]]:
+    """The tables with one row at the clip's first frame. Tokens are a network's, so they are null."""
+    caption, clothing = str(truth.caption), str(truth.clothing)
+    return {
+        "clothing": [{"frame": 0, "names": list(NAMES), "probabilities": [float(name == clothing) for name in NAMES]}],
+        "actions": [{"frame": 0, "tokens": None, "shape": None, "dtype": None, "action_class": str(truth.action)}],
+        "captions": [{"frame": 0, "caption": caption, "character": character_span(caption), "tokens": None}],
+    }
+
+
+def _flow_row(flow: npt.NDArray[np.float16]) -> Row:
+    """flow [H, W, 2] px."""
+    packed, shape, dtype = pack_array(np.ascontiguousarray(flow.transpose(2, 0, 1)))
+    return {"flow": packed, "shape": shape, "dtype": dtype}
 
 
 def _mask_row(mask: npt.NDArray[np.bool_]) -> Row:

@@ -6,8 +6,20 @@ A performer is four independent seeds: identity (body, face, hair, clothes), mot
 
 from __future__ import annotations
 
+from pipelines.performers.camera import FULL_BODY, UPPER_BODY, Framing
 from pipelines.performers.dataset import PerformerVideo, write_dataset
-from pipelines.performers.performer import Performance, perform
+from pipelines.performers.performer import Bystander, Performance, perform
 from pipelines.performers.truth import Truth, truth_path
 
-__all__ = ["Performance", "PerformerVideo", "Truth", "perform", "truth_path", "write_dataset"]
+__all__ = [
+    "FULL_BODY",
+    "UPPER_BODY",
+    "Bystander",
+    "Framing",
+    "Performance",
+    "PerformerVideo",
+    "Truth",
+    "perform",
+    "truth_path",
+    "write_dataset",
+]

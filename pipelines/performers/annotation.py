@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.performers.figure import Stance
-from pipelines.performers.paint import Floats
+from pipelines.performers.piece import Floats
+from pipelines.performers.stance import Stance
 from pipelines.performers.wardrobe import OWNERS
 
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _FEET = ("big_toe", "small_toe", "heel")
+OTHER = 255  # owner of the pixels where somebody else stands in front
 HIDDEN = 0.5  # score of a joint that the person hides themself: an estimator would guess it, and it is drawn
 
 
@@ -25,8 +26,8 @@ def whole_body(stance: Stance) -> Floats:
 
 
 def _owners() -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """[133, owners + 1] which body parts show a keypoint when they are what is seen at its place."""
-    table = np.zeros((133, len(OWNERS) + 1), bool)
+    """[133, 256] which body parts show a keypoint when they are what is seen at its place."""
+    table = np.zeros((133, OTHER + 1), bool)
 
     def allow(rows: slice | int, *names: str) -> None:
         for name in names:
@@ -34,15 +35,15 @@ def _owners() -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
 
     allow(slice(0, 5), "head")
     allow(slice(3, 5), "head", "hair", "neck", "drape")
-    allow(slice(23, 91), "head", "neck")
+    allow(slice(23, 91), "head", "neck", "neckline")
     for i, side in enumerate(("left", "right")):
-        allow(5 + i, f"{side}_upper_arm", "trunk", "drape")
+        allow(5 + i, f"{side}_upper_arm", "trunk", "drape", "neckline")
         allow(7 + i, f"{side}_upper_arm", f"{side}_forearm")
         allow(9 + i, f"{side}_forearm", f"{side}_hand")
-        allow(11 + i, f"{side}_thigh", "pelvis", "trunk", "skirt")
+        allow(11 + i, f"{side}_thigh", "pelvis", "trunk", "belly", "skirt")
         allow(13 + i, f"{side}_thigh", f"{side}_shin", "skirt")
-        allow(15 + i, f"{side}_shin", f"{side}_foot")
-        allow(slice(17 + 3 * i, 20 + 3 * i), f"{side}_foot", f"{side}_shin")
+        allow(15 + i, f"{side}_shin", f"{side}_foot", f"{side}_sole")
+        allow(slice(17 + 3 * i, 20 + 3 * i), f"{side}_foot", f"{side}_sole", f"{side}_shin")
         allow(slice(91 + 21 * i, 112 + 21 * i), f"{side}_hand", f"{side}_forearm")
     return table
 
@@ -51,11 +52,10 @@ _SHOWN_BY = _owners()
 
 
 def visibility(points: Floats, owner: np.ndarray[tuple[int, int], np.dtype[np.uint8]], stance: Stance) -> Floats:
-    """[133] 1 seen, HIDDEN behind another part of the person or turned away, 0 outside the frame."""
-    side = owner.shape[0]
-    at = np.round(points).astype(int)
-    inside = ((points > -0.5) & (points < side - 0.5)).all(-1)
-    x, y = np.clip(at, 0, side - 1).T
+    """[133] 1 seen, HIDDEN behind a part of the person or somebody else, or turned away, 0 outside the frame. owner: [H, W] of the canvas."""
+    size = np.array(owner.shape[::-1])
+    inside = ((points > -0.5) & (points < size - 0.5)).all(-1)
+    x, y = np.clip(np.round(points).astype(int), 0, size - 1).T
     seen_part = owner[y, x]
     # an uncovered place belongs to nobody when a contour point lies a pixel outside: that is not an occlusion
     shown = _SHOWN_BY[np.arange(133), seen_part] | (seen_part == 0)

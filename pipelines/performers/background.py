@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.performers.camera import FULL_BODY, Framing
+
 Picture = npt.NDArray[np.float32]
 Brush = Callable[[np.random.Generator, int], Picture]
 
@@ -156,9 +158,34 @@ BRUSHES: tuple[Brush, ...] = (_studio, _room, _stage, _street, _park)
 _ODDS = (0.32, 0.24, 0.14, 0.15, 0.15)
 
 
+_PLACES = ("in a studio", "in a room", "on a stage", "in a street", "in a park")
+
+
+def _choose(background: int) -> tuple[np.random.Generator, int]:
+    rng = np.random.default_rng([background, 0xBAC2])
+    return rng, int(rng.choice(len(BRUSHES), p=_ODDS))
+
+
+def place_of(background: int) -> str:
+    """Where a background seed is, in words."""
+    return _PLACES[_choose(background)[1]]
+
+
 def paint_background(background: int, side: int) -> npt.NDArray[np.uint8]:
     """[side, side, 3] RGB of a background seed."""
-    rng = np.random.default_rng([background, 0xBAC2])
-    picture = BRUSHES[rng.choice(len(BRUSHES), p=_ODDS)](rng, side)
+    rng, place = _choose(background)
+    picture = BRUSHES[place](rng, side)
     grain = rng.normal(0, 1.2, (side, side, 1)).astype(np.float32)
     return np.clip(picture + grain, 0, 255).astype(np.uint8)
+
+
+def paint_backdrop(background: int, height: int, width: int, framing: Framing) -> npt.NDArray[np.uint8]:
+    """[height, width, 3] RGB: the part of the place that lies behind a person so framed; nearer framings see less of it."""
+    zoom = max((framing.body_share / FULL_BODY.body_share) ** 0.6, 1.0)
+    side = 2 * round(max(zoom * height, width) / 2)
+    picture = paint_background(background, side)
+    # the place is painted for a whole body; its row for a height on the body is where the frame's middle shall be
+    middle = 0.5 + FULL_BODY.body_share * (FULL_BODY.centre - framing.centre)
+    top = int(np.clip(round(middle * side - height / 2), 0, side - height))
+    left = (side - width) // 2
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.performers.body import Appearance, FaceShape
-from pipelines.performers.paint import LUT, Canvas, Floats
+from pipelines.performers.paint import Canvas
+from pipelines.performers.piece import LUT, Floats
 from pipelines.performers.pose import Track
 
 DEPTH = 0.43  # half depth of the skull
@@ -106,7 +107,7 @@ def _eye(canvas: Canvas, look: Appearance, points: Floats, height: float) -> Non
         canvas.disc(centre, 0.62 * radius, np.array([16, 14, 14], np.float32))
         canvas.disc(centre + np.array([-0.4, -0.45]) * radius, 0.3 * radius, np.array([250, 250, 250], np.float32))
     canvas.line(points[:4], lash, max(1, round(0.036 * height)))
-    canvas.line(points[[3, 4, 5, 0]], look.skin * 0.72, 1)
+    canvas.line(points[[3, 4, 5, 0]], look.skin * 0.72, canvas.grain)
 
 
 def _mouth(canvas: Canvas, look: Appearance, points: Floats, height: float) -> None:
@@ -121,7 +122,7 @@ def _mouth(canvas: Canvas, look: Appearance, points: Floats, height: float) -> N
             round(0.035 * height),
         )
     else:
-        canvas.line(points[12:17], look.lip * 0.55, 1)
+        canvas.line(points[12:17], look.lip * 0.55, canvas.grain)
 
 
 def _nose(canvas: Canvas, look: Appearance, points: Floats, height: float) -> None:
@@ -138,13 +139,24 @@ def _nose(canvas: Canvas, look: Appearance, points: Floats, height: float) -> No
     canvas.disc(points[3] + np.array([-0.01 * height, 0], np.float32), 0.022 * height, np.minimum(look.skin * 1.1 + 8, 252))
 
 
-def paint_features(canvas: Canvas, look: Appearance, points: Floats, seen: Floats, height: float) -> None:
-    """Beard, brows, eyes, nose, mouth, glasses; points [68, 2] and height of the head in px, seen [68] cosine to the camera."""
-    if seen[27:36].mean() < 0.1:
+def _beard(canvas: Canvas, look: Appearance, points: Floats, height: float, owner: int) -> None:
+    """From ear to ear and over the lip, on the head only; a short one lets the skin through."""
+    jaw, middle = points[2:15], points[[2, 14]].mean(0)
+    cheeks = points[[35, 33, 31]] + np.array([[0, 0.06], [0, 0.035], [0, 0.06]], np.float32) * height
+    outline = np.concatenate([middle + (jaw - middle) * np.float32(1.45), cheeks])
+    canvas.tint(outline, look.hair * 0.8, owner, opacity=0.25 + 0.55 * look.beard)
+
+
+def paint_features(canvas: Canvas, look: Appearance, points: Floats, seen: Floats, height: float, owner: int) -> None:
+    """Beard, brows, eyes, nose, mouth, glasses.
+
+    points [68, 2] and height of the head in px, seen [68] cosine to the camera, owner: the head's.
+    """
+    if seen.max() < 0.1:
         return
-    if look.beard:
-        outline = np.concatenate([points[3:14], points[[35, 33, 31]] + np.array([0, 0.045 * height], np.float32)])
-        canvas.polygon(outline, look.skin + (look.hair - look.skin) * (0.3 + 0.5 * look.beard))
+    turned = seen[27:36].mean() < 0.1  # at most an eye is left
+    if look.beard and not turned:
+        _beard(canvas, look, points, height, owner)
     for eye, brow in ((slice(36, 42), slice(17, 22)), (slice(42, 48), slice(22, 27))):
         if seen[eye].mean() > 0.12:
             _eye(canvas, look, points[eye], height)
@@ -152,9 +164,10 @@ def paint_features(canvas: Canvas, look: Appearance, points: Floats, seen: Float
             if look.glasses:
                 canvas.ring(
                     points[eye].mean(0),
-                    0.115 * height,
-                    np.array([32, 30, 34], np.float32),
-                    max(1, round(0.028 * height)),
+                    0.112 * height,
+                    np.array([44, 40, 44], np.float32),
+                    max(1, round(0.018 * height)),
                 )
-    _nose(canvas, look, points[27:36], height)
-    _mouth(canvas, look, points[48:68], height)
+    if not turned:
+        _nose(canvas, look, points[27:36], height)
+        _mouth(canvas, look, points[48:68], height)

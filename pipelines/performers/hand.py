@@ -59,20 +59,20 @@ def paint_hand(
     owner: int,
 ) -> None:
     """Palm and five fingers over a darker rim, which keeps them apart; points [21, 2] px."""
-    width = max(1, round(0.15 * length_px))
+    width, rim_px = max(1, round(0.15 * length_px)), max(1, round(2 * canvas.grain))
     palm = points[[0, 1, 5, 9, 13, 17]]
     wrist_side = points[0] + 0.28 * (points[17] - points[1])
     outline = np.concatenate([palm, wrist_side[None]])
     order = sorted(range(5), key=lambda f: f == 0)
     rim, body, light = skin * 0.66, skin * 0.96, np.minimum(skin * 1.04 + 4, 250)
-    for colour, extra in ((rim, 2), (body, 0)):
+    for colour, extra in ((rim, rim_px), (body, 0)):
         canvas.polygon(outline, colour, grow=width - 1 + extra)
         if extra:
             for finger in order:
                 canvas.line(points[list(FINGERS[finger])], colour, width + extra)
     for finger in order:
         joints = list(FINGERS[finger])
-        canvas.line(points[joints], rim if finger else body, width + 1)
+        canvas.line(points[joints], rim if finger else body, width + rim_px / 2)
         canvas.line(points[joints], light if finger == 0 else body, width)
     lines = [points[[0, *finger]] for finger in FINGERS]
-    canvas.label_lines(outline, lines, width + 2, part, owner, axis=(points[0], points[9]), span=length_px)
+    canvas.label_lines(outline, lines, width + rim_px, part, owner, axis=(points[0], points[9]), span=length_px)

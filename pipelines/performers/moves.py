@@ -1,4 +1,4 @@
-"""Dance moves: where wrists, feet, hips and head go, as functions of the beat; poses are those of pose.py."""
+"""Dance moves: where wrists, hips and head go, as functions of the beat; the feet are in footwork.py, poses are those of pose.py."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipelines.performers.pose import Track
+from pipelines.performers.hand_moves import floss, frame_face, lasso, push, shimmy, snap
+from pipelines.performers.pose import Pose, Track
 
-Pose = dict[str, "Track | float"]
 Move = Callable[[Track, float], Pose]
 """(beat [T], side: +1 or -1) -> what differs from REST."""
 
@@ -55,18 +55,12 @@ def groove(beat: Track, side: float) -> Pose:
     }
 
 
-def step_touch(beat: Track, side: float) -> Pose:
-    """Step to the side, close, and back; arms swing along."""
+def side_to_side(beat: Track, side: float) -> Pose:
+    """The body goes from side to side; arms swing along."""
     sway = side * _wave(beat, 4.0)
-    lift = np.clip(np.sin(2 * np.pi * beat / 2), 0, 1) ** 2 * 0.035
-    lead = np.cos(2 * np.pi * beat / 4) * side > 0
     return {
         **_legs(beat, side, 0.6),
-        "shift": 0.055 * sway,
-        "left_foot_x": 0.065 + 0.055 * np.maximum(sway, -0.2),
-        "right_foot_x": -0.065 + 0.055 * np.minimum(sway, 0.2),
-        "left_lift": lift * lead,
-        "right_lift": lift * ~lead,
+        "shift": 0.03 * sway,
         "left_out": 0.42 + 0.32 * sway,
         "right_out": 0.42 - 0.32 * sway,
         "left_up": -0.62 + 0.3 * sway,
@@ -256,8 +250,8 @@ def look_around(beat: Track, side: float) -> Pose:
     turn = np.sin(2 * np.pi * beat / 8)
     return {
         **_legs(beat, side, 0.8),
-        "yaw": 0.75 * side * turn,
-        "head_yaw": -0.3 * side * turn,
+        "yaw": 0.55 * side * turn,
+        "head_yaw": -0.2 * side * turn,
         "left_out": 0.3,
         "right_out": 0.3,
         "left_up": -0.66 + 0.1 * turn,
@@ -269,7 +263,7 @@ def look_around(beat: Track, side: float) -> Pose:
 
 MOVES: tuple[Move, ...] = (
     groove,
-    step_touch,
+    side_to_side,
     arm_wave,
     overhead,
     point,
@@ -279,4 +273,10 @@ MOVES: tuple[Move, ...] = (
     swing,
     hand_to_head,
     look_around,
+    floss,
+    lasso,
+    frame_face,
+    push,
+    snap,
+    shimmy,
 )

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pipelines.errors import UserError
@@ -22,11 +23,17 @@ from pipelines.sources.folder import dataset_name, scan_folder
 if TYPE_CHECKING:
     from pipelines.screen_rule import ScreeningRule
 
-Kind = Literal["folder", "performers", "tiktok", "ted_talks", "ubc_fashion", "ucf101", "url_list"]
+# fmt: off
+Kind = Literal[
+    "folder", "performers", "tiktok", "ted_talks", "ubc_fashion", "ucf101", "url_list",
+    "performers_dance", "performers_talk", "performers_fashion", "performers_actions",
+]
+# fmt: on
 Progress = Callable[[int, int], None]
 Scan = Callable[[Lake, str, Mapping[str, Any], Progress | None], list[dict[str, Any]]]
 """(lake, data set's name, the source's options, progress) -> rows of `videos`."""
 
+DRAWN = "performers"  # what kinds of drawn people begin with
 PUBLISHED: tuple[str, ...] = ("tiktok", "ted_talks", "ubc_fashion", "ucf101")  # data sets of others, under their terms
 
 
@@ -82,9 +89,11 @@ def folder_dataset(folder: Path, extractors: tuple[str, ...] = ("mediapipe",), t
 
 def source_dataset(kind: str, options: Mapping[str, Any], extractors: tuple[str, ...] = (), name: str | None = None) -> Dataset:
     """A data set of one of the sources; real footage is scored at the size that the demo's networks make. Raises UserError."""
-    chosen = extractors or ("mediapipe",)
     if kind not in get_args(Kind):
         raise UserError(f"no source {kind!r}; there are: {', '.join(get_args(Kind))}")
+    if kind.startswith(DRAWN):
+        return _drawn_dataset(kind, options, extractors or ("truth",), name)
+    chosen = extractors or ("mediapipe",)
     return Dataset(
         name=name or kind,
         kind=kind,  # type: ignore[arg-type]  # checked by the data set
@@ -96,9 +105,26 @@ def source_dataset(kind: str, options: Mapping[str, Any], extractors: tuple[str,
     )
 
 
+def _drawn_dataset(kind: str, options: Mapping[str, Any], extractors: tuple[str, ...], name: str | None) -> Dataset:
+    """Performers are scored as they are drawn; only those of another size or shape than the demo's are resized."""
+    return Dataset(
+        name=name or (f"{DRAWN}_dance" if kind == DRAWN else kind),
+        kind=kind,  # type: ignore[arg-type]  # checked by the data set
+        extractors=extractors,
+        training_extractor=extractors[0],
+        protocol="demo_standin" if options.get("size", 128) == 128 else "standin_128_square",
+        options=dict(options),
+    )
+
+
+def _module(kind: str) -> ModuleType:
+    """The source's module; the kinds of performers share one."""
+    return importlib.import_module(f"pipelines.sources.{DRAWN if kind.startswith(DRAWN) else kind}")
+
+
 def _absolute(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that name files, from wherever the data set is materialized later."""
-    names = getattr(importlib.import_module(f"pipelines.sources.{kind}"), "PATHS", ())
+    names = getattr(_module(kind), "PATHS", ())
     local = {name for name in names if isinstance(options.get(name), str) and "://" not in options[name]}
     return {name: str(Path(value).expanduser().resolve()) if name in local else value for name, value in options.items()}
 
@@ -143,6 +169,5 @@ def scan(lake: Lake, dataset: Dataset, progress: Progress | None = None) -> list
     """Rows of `videos` for the data set, made or found by its source."""
     if dataset.kind == "folder":
         return scan_folder(lake, Path(dataset.folder or ""), dataset.name, progress)
-    module = importlib.import_module(f"pipelines.sources.{dataset.kind}")
-    scan_source: Scan = getattr(module, f"scan_{dataset.kind}")
+    scan_source: Scan = getattr(_module(dataset.kind), f"scan_{dataset.kind}")
     return scan_source(lake, dataset.name, dataset.options, progress)

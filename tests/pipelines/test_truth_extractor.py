@@ -16,7 +16,7 @@ from pipelines.extractors.truth import Truth
 from pipelines.masks import decode_rle, unpack_array
 from pipelines.performers import PerformerVideo, truth_path, write_dataset
 from pipelines.performers import Truth as Annotations
-from pipelines.tables import FEATURE_KEY, TABLES
+from pipelines.tables import FEATURE_KEY, SPARSE, TABLES
 from pipelines.video import read_video
 
 
@@ -41,13 +41,29 @@ def test_rows_are_the_annotations_of_the_clips_frames(video: PerformerVideo) -> 
         np.testing.assert_array_equal(decode_rle(rows["body_masks"][t]["rle"], 64, 64), truth.mask[2 + t])
         iuv = rows["densepose"][t]
         np.testing.assert_array_equal(unpack_array(iuv["iuv"], iuv["shape"], iuv["dtype"]), truth.iuv[2 + t])
+    for t in range(4):
+        flow = rows["flow"][t]
+        np.testing.assert_array_equal(unpack_array(flow["flow"], flow["shape"], flow["dtype"]), truth.flow[2 + t].transpose(2, 0, 1))
+    assert rows["flow"][4] == {"flow": None, "shape": None, "dtype": None}
+
+
+def test_words_are_told_once_per_clip(video: PerformerVideo) -> None:
+    rows = Truth().load("cpu")(_clip(video, 2, 5), read_video(video.path)[2:5])
+    truth = Annotations.load(truth_path(video.path))
+    clothing = rows["clothing"][0]
+    assert clothing["names"][int(np.argmax(clothing["probabilities"]))] == str(truth.clothing)
+    assert sum(clothing["probabilities"]) == 1
+    assert rows["actions"][0]["action_class"] == str(truth.action)
+    start, end = rows["captions"][0]["character"]
+    assert rows["captions"][0]["caption"][start:end] in ("woman", "man")
 
 
 def test_rows_hold_the_tables_value_columns(video: PerformerVideo) -> None:
     rows = Truth().load("cpu")(_clip(video, 0, 3), read_video(video.path)[:3])
     for table, of_table in rows.items():
-        assert len(of_table) == 3
-        values = {name for name, _ in TABLES[table].columns} - {*FEATURE_KEY, "error", "reason"}
+        sparse = table in SPARSE
+        assert len(of_table) == (1 if sparse else 3)
+        values = {name for name, _ in TABLES[table].columns} - {*FEATURE_KEY, "error", "reason"} | ({"frame"} if sparse else set())
         assert all(set(row) == values for row in of_table)
 
 
