@@ -1,10 +1,8 @@
-"""Networks that train: the demo's autoencoder, and the stages of a method."""
+"""Networks that train: the stages of a method."""
 
-import json
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from assets.checks import simple
 from assets.partitions import MODELS_ON_DATASETS
@@ -16,34 +14,6 @@ from pipelines.code_version import code_version
 CODE = code_version("models")
 
 _LOSS_FALL = 0.7  # what training must at least do to the probe loss
-
-
-class AutoencoderAsset(dg.Config):
-    """Whether to train the demo's autoencoder again."""
-
-    retrain: bool = Field(default=False, description="Train again (about ten minutes on two cores) instead of taking the shipped one.")
-
-
-@dg.asset(
-    group_name="training",
-    kinds={"pytorch"},
-    code_version=code_version("models/tiny/autoencoder.py"),
-    check_specs=[
-        dg.AssetCheckSpec("psnr", asset="autoencoder", blocking=True, description="At least 26 dB on people that it was not trained on.")
-    ],
-)
-def autoencoder(config: AutoencoderAsset) -> Result:
-    """The demo's autoencoder, trained on performers and shipped; measured on unseen performers each time."""
-    from models.tiny.autoencoder import SHIPPED, AutoencoderConfig, measure_shipped, train_autoencoder
-
-    if config.retrain:
-        train_autoencoder(SHIPPED, AutoencoderConfig())
-    card, psnr = json.loads((SHIPPED / "card.json").read_text()), measure_shipped()
-    return dg.MaterializeResult(
-        metadata={"psnr_db": psnr, "card": dg.MetadataValue.json(card), "folder": dg.MetadataValue.path(str(SHIPPED))},
-        data_version=dg.DataVersion(card["sha256"]),
-        check_results=[simple("autoencoder", "psnr", psnr >= 26.0, psnr_db=psnr)],
-    )
 
 
 def _stage_asset(stage: str, deps: list[dg.AssetsDefinition], description: str) -> dg.AssetsDefinition:

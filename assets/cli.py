@@ -8,6 +8,9 @@ from pathlib import Path
 
 import click
 
+from assets.animate import animate
+from assets.tiny_command import tiny
+
 _EXAMPLES = {
     "demo": "rotoscope demo",
     "run": "rotoscope run --folder ~/videos --extractors mediapipe\n"
@@ -45,6 +48,7 @@ def demo() -> None:
     """Draw people, extract, train AnimateAnyone at a small size, animate, score, and write the report."""
     from assets.home import open_instance, open_lake
     from assets.run import run_demo
+    from eval.extractor_accuracy import PROTOCOL, accuracy_text
     from eval.table import benchmark_table, table_text
 
     lake = open_lake()
@@ -52,14 +56,16 @@ def demo() -> None:
         done = run_demo(instance, lake)
     import pyarrow.compute as pc
 
-    click.echo(table_text(benchmark_table(lake.rows("benchmark", pc.field("dataset") == done.dataset))))
+    rows = lake.rows("benchmark", pc.field("dataset") == done.dataset)
+    click.echo(table_text(benchmark_table([row for row in rows if row["protocol"] != PROTOCOL])))
+    click.echo(f"\nextractors against the truth:\n{accuracy_text([row for row in rows if row['protocol'] == PROTOCOL])}")
     click.echo(f"\nreport: {done.report}\nlook at the runs: dg dev (in the project's folder)")
     _leave(done.failed, done.usable)
 
 
 @cli.command(epilog=_with_examples("run"))
 @click.option("--folder", type=click.Path(path_type=Path), help="A directory of videos, searched recursively; becomes a data set.")
-@click.option("--source", help="tiktok, ted_talks, ubc_fashion, ucf101 (published data sets) or url_list (web and YouTube links).")
+@click.option("--source", help="tiktok, ted_talks, ubc_fashion, ucf101 (published data sets), url_list (web and YouTube links), or drawn people: performers_dance, _talk, _fashion, _actions.")
 @click.option(
     "--option", "options", multiple=True, help="KEY=VALUE of the source, for example archive=TikTok.zip; may be repeated (docs/sources.md)."
 )
@@ -256,6 +262,10 @@ def status() -> None:
 
     with open_instance() as instance:
         show_status(Lake(lake_root()), instance)
+
+
+cli.add_command(animate)
+cli.add_command(tiny)
 
 
 def _leave(failed: int, usable: int) -> None:

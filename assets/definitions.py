@@ -7,6 +7,7 @@ import dagster as dg
 def definitions() -> dg.Definitions:
     """All assets, checks, jobs, the schedule and the sensor."""
     from assets import (
+        accuracy,
         benchmark,
         checkpoints,
         clips,
@@ -17,6 +18,7 @@ def definitions() -> dg.Definitions:
         scores,
         screening,
         sources,
+        tiny,
         training_rows,
         upkeep,
     )
@@ -29,11 +31,12 @@ def definitions() -> dg.Definitions:
             screening.screening,
             *upkeep.ASSETS,
             training_rows.training_rows,
-            checkpoints.autoencoder,
+            *tiny.NETWORKS,
             checkpoints.stage_1,
             checkpoints.stage_2,
             generated.predictions,
             scores.scores,
+            accuracy.extractor_accuracy,
             benchmark.benchmark,
             benchmark.report,
         ],

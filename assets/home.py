@@ -23,6 +23,12 @@ def lake_root() -> str:
     return os.environ.get("ROTOSCOPE_HOME") or str(ROOT / "lake" if in_checkout() else Path.home() / "rotoscope")
 
 
+def tiny_work() -> Path:
+    """Where the tiny family's trainings keep drawn people and their state: in a local lake, else in ~/rotoscope."""
+    root = lake_root()
+    return (Path.home() / "rotoscope" if "://" in root else Path(root)) / "tiny"
+
+
 def open_lake() -> Lake:
     """The lake, made where it is missing. Raises UserError where it cannot be written."""
     return Lake(lake_root()).create()

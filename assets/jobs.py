@@ -17,11 +17,11 @@ _CLIPS = dg.AssetSelection.assets("predictions", "scores")
 prepare = dg.define_asset_job(
     "prepare", _DATA, executor_def=dg.in_process_executor, description="One data set: videos, clips, features, screening."
 )
-encode = dg.define_asset_job(
-    "encode",
-    dg.AssetSelection.assets("autoencoder"),
+tiny = dg.define_asset_job(
+    "tiny",
+    dg.AssetSelection.groups("tiny"),
     executor_def=dg.in_process_executor,
-    description="The demo's autoencoder: measure it, or train it again.",
+    description="The tiny family: check what is shipped, or train it again.",
 )
 train = dg.define_asset_job(
     "train",
@@ -49,6 +49,12 @@ benchmark = dg.define_asset_job(
 )
 
 
+accuracy = dg.define_asset_job(
+    "accuracy",
+    dg.AssetSelection.assets("extractor_accuracy"),
+    executor_def=dg.in_process_executor,
+    description="How right the extractors are on a data set of performers.",
+)
 maintain = dg.define_asset_job(
     "maintain",
     dg.AssetSelection.assets("merged_tables", "vacuumed_tables"),
@@ -138,4 +144,4 @@ def new_predictions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=[models, datasets], cursor=json.dumps(found.cursor))
 
 
-JOBS: list[Any] = [prepare, encode, train, animate, rescore, benchmark, maintain, demo]
+JOBS: list[Any] = [prepare, tiny, train, animate, rescore, benchmark, accuracy, maintain, demo]

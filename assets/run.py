@@ -90,7 +90,7 @@ def run_demo(instance: dg.DagsterInstance, lake: Lake) -> Outcome:
     """Drawn people, their features, two models, the table and the page."""
     dataset = registry.Dataset(name=DEMO, kind="performers", options=DEMO_OPTIONS)
     done = prepare(instance, lake, dataset)
-    execute(instance, "encode")
+    execute(instance, "tiny")
     for model in DEMO_MODELS:
         run_model(instance, lake, DEMO, model)
     page = run_benchmark(instance, lake, DEMO)

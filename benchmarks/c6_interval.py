@@ -17,8 +17,8 @@ import numpy as np
 
 from benchmarks.c5_frechet import Rows, by_clean_fid, features
 from benchmarks.side_by_side import alternate, report
+from eval.frechet_groups import GroupedRows
 from eval.frechet_interval import GROUPS, FrechetInterval, exact_left_out_distances, frechet_interval, jackknife, left_out_distances
-from eval.frechet_left_out import GroupedRows
 
 
 def clips_of(rows: Rows, clips: int) -> list[Rows]:

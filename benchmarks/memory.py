@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pipelines.clip_reader
-from benchmarks.c10_resume import Paced
-from benchmarks.extraction_speed import clips_of
+from benchmarks.extraction_memory import Cheap
+from benchmarks.generated_video import clip_of, shot, write
 from pipelines.extract import extract
 from pipelines.lake import Lake
 
@@ -55,11 +55,11 @@ def measure(folder: Path, clips: int, frames: int) -> float:
     """Peak MB of this process over an extraction of `clips` clips of `frames` frames."""
     pipelines.clip_reader.IN_MEMORY_BYTES = _BOUND
     pipelines.clip_reader._CHUNK_BYTES = _BOUND // 4
-    video = clips_of(folder / f"videos{frames}", 1, frames, 256)[0]
+    video = clip_of(folder / f"{frames}.mp4", 0, frames)
     lake = Lake(Path(tempfile.mkdtemp(dir=folder))).create()
     with peak_mb() as peak:
         report = extract(
-            [Paced(str(folder / "log"), 0.0)], [replace(video, clip_id=f"c{i}") for i in range(clips)], lake, "serial", progress=False
+            [Cheap(str(folder / "pid"))], [replace(video, clip_id=f"c{i}") for i in range(clips)], lake, "serial", progress=False
         )
     assert report.failed == 0, report.failures[:1]
     return peak[0]
@@ -84,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for frames in (24, 512, chosen.most_frames):
-            clips_of(folder / f"videos{frames}", 1, frames, 256)
+            write(folder / f"{frames}.mp4", shot(frames, 1, 256, 256), 256, 256)
         counts = {n: in_process(folder, n, 24) for n in (1, 10, 100, 300, 1000) if n <= chosen.most_clips}
         lengths = {n: in_process(folder, 2, n) for n in (512, chosen.most_frames)}
     # Rows wait for a commit of 32 clips at most, so a hundred clips may hold more than ten, and a thousand no more than a hundred.

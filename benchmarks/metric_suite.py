@@ -38,27 +38,28 @@ def make_lake(root: Path, clips: int, frames: int, size: int) -> tuple[Lake, str
     from eval.predictions import import_predictions
 
     lake, folder, entries, videos = Lake(root).create(), root / "generated" / "method", [], []
+    drawn, rows = drawn_clip(frames, size), []
     for index in range(clips):
-        prediction, truth = (np.roll(side, 17 * index, axis=2) for side in drawn_clip(frames, size))
-        path = lake.root / "videos" / DATASET / f"{index:03d}.mp4"
+        prediction, truth = (np.roll(side, 17 * index, axis=2) for side in drawn)
+        path = lake.root / "videos" / DATASET / f"{index:04d}.mp4"
         encode_video(path, truth, FPS, comment=str(index))  # a repeated picture is another clip all the same
-        clip_id = add_clip(lake, path, index, frames, size)
+        rows.append(clip_row(lake, path, index, frames, size))
+        clip_id = rows[-1]["clip_id"]
         encode_video(folder / f"{clip_id}.mp4", prediction, FPS)
         entries.append(predicted_clip(folder / f"{clip_id}.mp4", clip_id=clip_id, frames=frames, reference_frame=0))
         videos.append((folder / f"{clip_id}.mp4", path))
+    lake.write("clips", rows)  # one commit, whatever the number of clips
     named = {"method": "method", "variant": "", "seed": 0, "checkpoint_id": "", "sampler": "none", "dataset": DATASET, "split": SPLIT}
     write_manifest(folder, PredictionManifest(**named, clips=tuple(entries)))
     return lake, import_predictions(lake, folder).prediction_id, videos
 
 
-def add_clip(lake: Lake, path: Path, index: int, frames: int, size: int) -> str:
+def clip_row(lake: Lake, path: Path, index: int, frames: int, size: int) -> dict[str, Any]:
+    """Row of `clips` of a whole file."""
     sha256 = sha256_of_file(path)
-    clip_id = clip_id_of(sha256, 0, frames)
-    row = {"dataset": DATASET, "video_id": f"{index:03d}", "uri": lake.uri(path), "split": SPLIT, "width": size, "height": size,
-           "fps_num": 12, "fps_den": 1, "time_base_num": 1, "time_base_den": 12288, "status": "ok"}  # fmt: skip
-    lake.write("videos", [{**row, "sha256": sha256, "frames": frames}])
-    lake.write("clips", [{**row, "clip_id": clip_id, "video_sha256": sha256, "start_frame": 0, "end_frame": frames}])
-    return clip_id
+    return {"dataset": DATASET, "clip_id": clip_id_of(sha256, 0, frames), "video_id": f"{index:04d}", "video_sha256": sha256,
+            "uri": lake.uri(path), "split": SPLIT, "start_frame": 0, "end_frame": frames, "width": size, "height": size,
+            "fps_num": 12, "fps_den": 1, "time_base_num": 1, "time_base_den": 12288, "status": "ok"}  # fmt: skip
 
 
 def by_us(lake: Lake, prediction_id: str) -> dict[str, float]:

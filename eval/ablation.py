@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,15 @@ def _section(rows: Rows) -> Section | None:
     lines = sorted(table.lines, key=lambda line: (variants.index(places[line.prediction_id][0]), places[line.prediction_id][1]))
     made = tuple(_line(line, [m.id for m in table.columns], places[line.prediction_id], variants[0], values) for line in lines)
     title = f"Ablation of {method_title(rows[0])}; small: the difference to {variants[0] or 'the variant without a name'}"
-    return Section(title=title, columns=table.columns, lines=made, notes=())
+    return Section(title=title, columns=table.columns, lines=made, notes=tuple(_alone(places.values(), variants[0])))
+
+
+def _alone(places: Iterable[tuple[str, int]], base: str) -> list[str]:
+    """Variants that nothing can be subtracted from, because the base was not made with their seed."""
+    there = dict.fromkeys(places)
+    seeds = {seed for variant, seed in there if variant == base}
+    missing = [f"{variant} (seed {seed})" for variant, seed in there if variant != base and seed not in seeds]
+    return [f"No difference is given for {', '.join(missing)}: {base or 'the base'} was not made with that seed."] if missing else []
 
 
 def _line(

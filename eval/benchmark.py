@@ -12,22 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
+from eval.benchmark_notes import missing_note, no_value
 from eval.clip_regions import RegionIndex
-from eval.feature_rows import TRUTH, read_features, wanted_frames
-from eval.frechet import frechet_distance_of_rows
-from eval.frechet_interval import FrechetInterval, frechet_interval
 from eval.history import write_history
 from eval.metrics import METRICS
-from eval.networks import WINDOW_ROLES, current_digests
+from eval.networks import current_digests
 from eval.predictions import Pair, pair_clips
 from eval.protocol import MAIN_ROLES, Protocol
 from eval.protocols import protocol_named
 from eval.score_digest import ScoreDigests, known_regions, why_none
+from eval.set_distance import SetDistance
 from eval.uncertainty import FEW_CLIPS, bootstrap_ratio
 from pipelines.errors import UserError
 from pipelines.lake import Lake
@@ -39,6 +37,7 @@ class _Column:
     """One metric of one method."""
 
     lake: Lake
+    features: ds.Dataset  # `metric_features`, one version for all columns
     protocol: Protocol
     metric: str
     digests: ScoreDigests
@@ -68,12 +67,12 @@ class _Column:
         codes["not scored yet"] += possible - len(rows)
         if METRICS[self.metric].region is not None:
             codes["nothing says where"] += len(self.pairs) - possible
-        notes = _missing_note(codes, len(self.pairs))
+        notes = missing_note(codes, len(self.pairs))
         frames = sum(row["count"] for row in good)
         if not possible:
-            return _no_value([why_none(METRICS[self.metric], self.protocol)])
+            return no_value([why_none(METRICS[self.metric], self.protocol)])
         if not frames:
-            return _no_value([*notes, "no frame has a score"])
+            return no_value([*notes, "no frame has a score"])
         good = [row for row in good if row["count"]]
         interval = bootstrap_ratio([row["sum"] for row in good], [row["count"] for row in good])
         if interval is None:
@@ -101,105 +100,19 @@ class _Column:
         current = {(p.clip.clip_id, p.prediction_sha256, p.truth_sha256, self._digest_of(p.clip.clip_id), (p.prediction or {}).get("reference_frame"))
                    for p in self.pairs}  # fmt: skip
         names = ("clip_id", "prediction_sha256", "truth_sha256", "weights_digest", "reference_frame")
-        return {row["clip_id"]: row for row in self.lake.rows("scores", where) if tuple(row[name] for name in names) in current}
+        columns = [*names, "sum", "count", "status", "code"]  # not the values of every frame
+        return {row["clip_id"]: row for row in self.lake.rows("scores", where, columns) if tuple(row[name] for name in names) in current}
 
     def _set(self) -> dict[str, Any]:
-        generated_clips, clips = self._features(self.prediction_id)
-        true_clips, _ = self._features(TRUTH, only=clips)
-        generated, true = (np.concatenate(blocks) if blocks else np.empty((0, 0)) for blocks in (generated_clips, true_clips))
-        expected = self._expected()
-        lacking = {
-            "without features": len(expected) - len(clips),
-            f"shorter than a window of {self.protocol.window}": len(self.pairs) - len(expected),
-        }
-        notes = _missing_note(lacking, len(self.pairs))
-        if min(len(generated), len(true)) < 2:
-            return _no_value([*notes, f"{len(generated)} {self._unit}: a distance of sets needs at least 2"])
-        if min(len(generated), len(true)) <= generated.shape[1]:
-            notes.append(
-                f"fewer {self._unit} than feature dimensions ({len(generated)} of {generated.shape[1]}): biased "
-                "upwards, compare with equal counts only"
-            )
-        interval = frechet_interval(generated_clips, true_clips)
-        notes.append(interval if isinstance(interval, str) else _interval_note(interval))
-        low, high = (None, None) if isinstance(interval, str) else (interval.low, interval.high)
-        counts = {"frames": len(generated), "windows": None} if self.metric == "fid" else {"frames": None, "windows": len(generated)}
-        return {
-            "value": frechet_distance_of_rows(generated, true, float32_means=self._float32_means),
-            "low": low,
-            "high": high,
-            "clips": len(clips),
-            **counts,
-            "note": "; ".join(notes),
-        }
-
-    @property
-    def _float32_means(self) -> bool:
-        return self.protocol.frechet == "float32-means" and self.metric in WINDOW_ROLES
-
-    @property
-    def _unit(self) -> str:
-        return "frames" if self.metric == "fid" else "windows"
-
-    def _expected(self) -> dict[str, tuple[Pair, list[int]]]:
-        """clip id -> the pair and the rows that it must have."""
-        found = {}
-        for pair in self.pairs:
-            reference = (pair.prediction or {}).get("reference_frame")
-            frames = wanted_frames(self.protocol, self.metric, pair.clip.num_frames, reference)
-            if frames:
-                found[pair.clip.clip_id] = (pair, frames)
-        return found
-
-    def _features(self, source: str, only: set[str] | None = None) -> tuple[list[npt.NDArray[np.float64]], set[str]]:
-        """(per clip [n, D] features in the order of frames, clips in the order of ids; clips that have all their rows).
-
-        `only` restricts the clips.
-        """
-        extractor = self.protocol.networks[self.metric]
-        digest = self.digests.networks.get(self.metric, "")
-        table = read_features(self.lake, self.protocol, self.pairs[0].clip.dataset, source, extractor, digest)
-        held = _rows_by_clip(table)
-        blocks, clips = [], set()
-        for clip_id, (pair, frames) in sorted(self._expected().items()):
-            sha256 = pair.truth_sha256 if source == TRUTH else pair.prediction_sha256
-            rows = [held.get((clip_id, frame, sha256)) for frame in frames]
-            if (only is None or clip_id in only) and all(row is not None for row in rows) and _delivered(pair):
-                blocks.append(np.stack([row for row in rows if row is not None]))
-                clips.add(clip_id)
-        return blocks, clips
-
-
-def _interval_note(interval: FrechetInterval) -> str:
-    return f"interval: jackknife over clips around {interval.corrected:.4g}, the distance without the bias of finite samples"
-
-
-def _delivered(pair: Pair) -> bool:
-    return pair.prediction is not None and pair.prediction["status"] == "ok"
-
-
-def _rows_by_clip(table: pa.Table) -> dict[tuple[str, int, str], npt.NDArray[np.float64]]:
-    names = zip(*(table[name].to_pylist() for name in ("clip_id", "frame", "source_sha256")), strict=True)
-    features = [np.asarray(feature.values.to_numpy(zero_copy_only=False), dtype=np.float64) for feature in table["feature"]]
-    return dict(zip(names, features, strict=True))
-
-
-def _missing_note(codes: Mapping[str, int], clips: int) -> list[str]:
-    missing = {code: number for code, number in codes.items() if number}
-    detail = ", ".join(f"{code}: {number}" for code, number in sorted(missing.items()))
-    return [f"{sum(missing.values())} of {clips} clips missing ({detail})"] if missing else []
-
-
-def _no_value(notes: Sequence[str]) -> dict[str, Any]:
-    return {
-        "value": None,
-        "low": None,
-        "high": None,
-        "clips": 0,
-        "frames": None,
-        "windows": None,
-        "note": "; ".join(notes),
-    }
+        found = SetDistance(
+            table=self.features,
+            protocol=self.protocol,
+            metric=self.metric,
+            digest=self.digests.networks.get(self.metric, ""),
+            pairs=self.pairs,
+            prediction_id=self.prediction_id,
+        )
+        return found.row()
 
 
 def benchmark(
@@ -212,12 +125,13 @@ def benchmark(
     chosen = protocol_named(protocol)
     methods = _methods(lake, dataset, split)
     digests = ScoreDigests(_at_hand(current_digests(lake, chosen)), RegionIndex(lake, dataset, known_regions(chosen)))
-    rows = []
+    rows, features = [], lake.dataset("metric_features")
     for prediction_id, named in methods.items():
         pairs = pair_clips(lake, dataset=dataset, split=split, prediction_id=prediction_id)
         for metric in chosen.metrics:
             column = _Column(
                 lake=lake,
+                features=features,
                 protocol=chosen,
                 metric=metric,
                 digests=digests,

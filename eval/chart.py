@@ -106,8 +106,7 @@ def frame_curve(values: Values, others: Sequence[Values], text: Callable[[float]
         share = (value - low) / (high - low) if high > low else 0.5
         return f"{width * index / last:.1f},{2 + (height - 4) * (1 - share):.1f}"
 
-    inside = [[value if value is not None and low <= value <= high else None for value in line[: len(values)]] for line in others]
-    thin = "".join(_paths(line, place, 'stroke="currentColor" stroke-opacity=".35"') for line in inside)
+    thin = "".join(_paths(line[: len(values)], place, 'stroke="currentColor" stroke-opacity=".35"') for line in others)
     thick = _paths(values, place, f'stroke="{_ACCENT}" stroke-width="1.8"')
     marks = [(_LEFT - 6, _PAD + 6, "end", text(high)), (_LEFT - 6, _PAD + height, "end", text(low) if high > low else ""),
              (_LEFT, _HEIGHT - 5, "start", f"{over} 0"), (_WIDTH - _PAD, _HEIGHT - 5, "end", f"{last}")]  # fmt: skip
@@ -115,7 +114,8 @@ def frame_curve(values: Values, others: Sequence[Values], text: Callable[[float]
     return Markup(
         f'<svg class="frames" viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" aria-label="value over {escape(over)}s">'
         f'<path d="M{_LEFT},{_PAD}v{height}h{width}" fill="none" stroke="currentColor" stroke-opacity=".25"/>'
-        f'<g transform="translate({_LEFT} {_PAD})">{thin}{thick}</g><g>{words}</g></svg>'
+        f'<svg x="{_LEFT}" y="{_PAD}" width="{width}" height="{height}">{thin}</svg>'  # an inner svg cuts off what is outside it
+        f'<g transform="translate({_LEFT} {_PAD})">{thick}</g><g>{words}</g></svg>'
     )
 
 

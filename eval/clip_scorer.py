@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from eval.sides import PerFrame, Sides
 from pipelines.clip import Frames
 from pipelines.errors import ClipError
 from pipelines.lake import Lake
+from pipelines.tables import one_of
 from pipelines.video import decode_frames, read_video
 
 _SAID = ("reference_frame", "lossy", "truth_sharpness")  # what a prediction says of a clip, and what its scores are of
@@ -42,16 +43,25 @@ class Work:
 
 @dataclass(kw_only=True, slots=True)
 class Scorer:
-    """Everything that scoring one clip needs."""
+    """Everything that scoring one clip needs; what the lake knows already is that of a few clips at a time (`for_clips`)."""
 
     lake: Lake
     protocol: Protocol
     networks: MetricNetworks
     regions: RegionIndex
     digests: ScoreDigests
-    known_features: KnownFeatures
-    known_scores: set[tuple[Any, ...]]  # as `_score_key`
     named: dict[str, str]  # protocol, dataset, split, prediction_id
+    ignore_cache: bool = False
+    known_features: KnownFeatures = field(default_factory=KnownFeatures)
+    known_scores: frozenset[tuple[Any, ...]] = frozenset()  # as `_score_key`
+
+    def for_clips(self, pairs: Sequence[Pair]) -> Scorer:
+        """The same, knowing what the lake holds of these clips, unless that is to be ignored."""
+        if self.ignore_cache:
+            return self
+        clip_ids = [pair.clip.clip_id for pair in pairs]
+        features = KnownFeatures.read(self.lake, self.protocol, self.named["dataset"], [TRUTH, self.named["prediction_id"]], clip_ids)
+        return replace(self, known_features=features, known_scores=_known_scores(self.lake, self.named, clip_ids))
 
     def work(self, pair: Pair) -> Work:
         clip, prediction = pair.clip, delivered(pair)
@@ -188,11 +198,7 @@ class Scorer:
 
 
 def make_scorer(lake: Lake, protocol: Protocol, named: dict[str, str], ignore_cache: bool, device: str) -> Scorer:
-    """With what the lake knows already, unless it is to be ignored."""
-    features, scores = KnownFeatures(), set()
-    if not ignore_cache:
-        features = KnownFeatures.read(lake, protocol, named["dataset"], [TRUTH, named["prediction_id"]])
-        scores = _known_scores(lake, named)
+    """For all clips of a split. ignore_cache: nothing counts as known."""
     networks = MetricNetworks(protocol, device)
     regions = RegionIndex(lake, named["dataset"], known_regions(protocol))
     return Scorer(
@@ -201,9 +207,8 @@ def make_scorer(lake: Lake, protocol: Protocol, named: dict[str, str], ignore_ca
         networks=networks,
         regions=regions,
         digests=ScoreDigests(networks.digests, regions),
-        known_features=features,
-        known_scores=scores,
         named=named,
+        ignore_cache=ignore_cache,
     )
 
 
@@ -211,10 +216,10 @@ def _said(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (row.get("reference_frame"), bool(row.get("lossy")), bool(row.get("truth_sharpness")))
 
 
-def _known_scores(lake: Lake, named: Mapping[str, str]) -> set[tuple[Any, ...]]:
-    where = pc.field("status") == "ok"
+def _known_scores(lake: Lake, named: Mapping[str, str], clip_ids: Sequence[str]) -> frozenset[tuple[Any, ...]]:
+    where = (pc.field("status") == "ok") & one_of("clip_id", clip_ids)
     for column in ("protocol", "split", "prediction_id"):
         where = where & (pc.field(column) == named[column])
     key = ["clip_id", "metric", "prediction_sha256", "truth_sha256", "weights_digest"]
     rows = lake.rows("scores", where, columns=[*key, *_SAID])
-    return {(*(row[name] for name in key), *_said(row)) for row in rows}
+    return frozenset((*(row[name] for name in key), *_said(row)) for row in rows)

@@ -8,15 +8,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 import pyarrow.compute as pc
 
 from eval.metrics import METRICS
 from eval.metrics.fvd import cut_windows
-from eval.networks import WINDOW_ROLES, MetricNetworks
+from eval.networks import WINDOW_ROLES, MetricNetworks, ResizedNetwork
 from eval.protocol import Protocol
 from eval.round_trip import padded_to_square, through_gif, through_mp4
 from pipelines.clip import Frames
+from pipelines.extractors.inception import clean_resize
+from pipelines.extractors.standin import Resized
 from pipelines.lake import Lake
 from pipelines.tables import one_of
 
@@ -34,9 +36,10 @@ class KnownFeatures:
     frames: dict[_Key, set[int]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, lake: Lake, protocol: Protocol, dataset: str, sources: Iterable[str]) -> KnownFeatures:
-        """Keys only; the features themselves are not read."""
+    def read(cls, lake: Lake, protocol: Protocol, dataset: str, sources: Iterable[str], clip_ids: Iterable[str]) -> KnownFeatures:
+        """Keys only, of these clips only: those of a whole data set would grow with it."""
         where = (pc.field("protocol") == protocol.name) & (pc.field("dataset") == dataset) & one_of("source", sources)
+        where = where & one_of("clip_id", clip_ids)
         names = ["source", "clip_id", "extractor", "version", "weights_digest", "source_sha256", "frame"]
         known = cls()
         for row in lake.rows("metric_features", where, columns=names):
@@ -79,16 +82,29 @@ def wanted_frames(protocol: Protocol, role: str, num_frames: int, reference_fram
 
 
 class SeenFrames:
-    """A side's frames as its feature networks are given them; padding and codec are paid for once."""
+    """A side's frames as its feature networks are given them; padding, codec and what networks share of resizing are paid for once."""
 
     def __init__(self, protocol: Protocol, frames: Frames) -> None:
         self._protocol, self._frames = protocol, frames
+        self._resized: dict[tuple[int, int], Resized] = {}  # (size, frame)
 
     def batches(self, role: str, wanted: Sequence[int]) -> Iterator[Frames]:
         """Frames or windows that begin at `wanted`. Windows come all at once, so that a network resizes a frame that they share once."""
         size = len(wanted) if role in (*WINDOW_ROLES, *_WHOLE_CLIP_ROLES) else _FRAMES
         for start in range(0, len(wanted), size):
             yield self._of(role, list(wanted[start : start + size]))
+
+    def resized(self, role: str, wanted: Sequence[int], size: int) -> Iterator[Resized]:
+        """Each wanted frame or window, [S, size, size, 3], by clean-fid's resizer; a frame that windows or networks share is resized once."""
+        if self._protocol.codec != "none" or role not in _SET_ROLES:  # other pixels than those of the others
+            yield from (clean_resize(item.reshape(-1, *item.shape[-3:]), size) for batch in self.batches(role, wanted) for item in batch)
+            return
+        length = self._protocol.window if role in WINDOW_ROLES else 1
+        for start in wanted:
+            for frame in range(start, start + length):
+                if (size, frame) not in self._resized:
+                    self._resized[size, frame] = clean_resize(self._padded[frame : frame + 1], size)[0]
+            yield np.stack([self._resized[size, frame] for frame in range(start, start + length)])
 
     def _of(self, role: str, wanted: list[int]) -> Frames:
         if role not in WINDOW_ROLES:
@@ -114,8 +130,7 @@ def make_rows(
     """
     if not wanted:
         return []
-    network, function = networks.features[role], networks.feature_function(role)
-    features = np.concatenate([function(batch) for batch in frames.batches(role, wanted)])
+    network, features = networks.features[role], _features(networks, role, frames, wanted)
     seen = np.isfinite(features).all(axis=1)
     if len(features) != len(wanted) or not (seen | (np.isnan(features).all(axis=1) & (role not in _SET_ROLES))).all():
         raise ValueError(f"network {network.name} gave {features.shape} features, not {len(wanted)} finite rows")
@@ -129,11 +144,12 @@ def make_rows(
     return [{**same, "frame": frame, "feature": one if there else []} for frame, one, there in zip(wanted, features, seen, strict=True)]
 
 
-def read_features(lake: Lake, protocol: Protocol, dataset: str, source: str, extractor: str, digest: str) -> pa.Table:
-    """clip_id, frame, source_sha256, version, feature of one source and network, sorted by clip and frame."""
-    where = ((pc.field("protocol") == protocol.name) & (pc.field("dataset") == dataset) & (pc.field("source") == source)
-             & (pc.field("extractor") == extractor) & (pc.field("weights_digest") == digest))  # fmt: skip
-    return lake.read("metric_features", columns=["clip_id", "frame", "source_sha256", "version", "feature"], where=where)
+def _features(networks: MetricNetworks, role: str, frames: SeenFrames, wanted: Sequence[int]) -> npt.NDArray[np.float32]:
+    network = networks.features[role]
+    if isinstance(network, ResizedNetwork):
+        return networks.resized_function(role)(frames.resized(role, wanted, network.size))
+    function = networks.feature_function(role)
+    return np.concatenate([function(batch) for batch in frames.batches(role, wanted)])
 
 
 def clip_features(

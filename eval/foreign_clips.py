@@ -8,8 +8,10 @@ DIR/<id>.png                                      a strip: all frames of the cli
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +20,12 @@ import numpy as np
 
 from pipelines.clip import Frames
 from pipelines.errors import ClipError, UserError
-from pipelines.image_sequence import read_image
+from pipelines.image_sequence import image_paths, read_image
+from pipelines.sources.frame_folder import image_files
 from pipelines.video import read_video
 
 VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_LOSSY_IMAGES = (".jpg", ".jpeg", ".webp")
+_LOSSY_IMAGES = (".jpg", ".jpeg")
 _META = ("method", "weights_id", "commit", "resolution_native", "fps", "ref_index", "crop_box_in_source", "padding", "seed", "steps", "cfg",
          "frame_rule", "uses_truth_sharpness")  # fmt: skip
 Kind = Literal["frames", "video", "strip"]
@@ -45,8 +47,15 @@ class ForeignClip:
             return any(path.suffix.lower() in _LOSSY_IMAGES for path in self.path.iterdir())
         return self.kind == "video"
 
+    @property
+    def gray(self) -> bool:
+        """Whether its first image has one channel."""
+        return self.kind != "video" and _is_gray(self.path if self.kind == "strip" else image_paths(self.path)[0])
+
     def frames(self, expected: int) -> Frames:
         """[T, H, W, 3] uint8 RGB without the recorded padding; a strip is cut into `expected` frames. Raises ClipError."""
+        if self.kind == "frames":
+            _check_numbers(self.name, [path.name for path in image_paths(self.path)])
         frames = _cut(self.path, self.name, expected) if self.kind == "strip" else read_video(self.path)
         return _unpadded(self.name, frames, self.meta.get("padding"))
 
@@ -67,11 +76,21 @@ def foreign_clips(folder: Path) -> list[ForeignClip]:
 def _clip(folder: Path, path: Path) -> ForeignClip | None:
     if path.is_dir():
         inner = path / "frames" if (path / "frames").is_dir() else path
-        if not any(file.suffix.lower() in _IMAGES for file in inner.iterdir()):
+        if not image_files(inner):
             return None
         return ForeignClip(name=path.name, path=inner, kind="frames", meta=_meta(path / "meta.json"))
     kind: Kind | None = "video" if path.suffix.lower() in VIDEOS else "strip" if path.suffix.lower() == ".png" else None
     return None if kind is None else ForeignClip(name=path.stem, path=path, kind=kind, meta=_meta(folder / f"{path.stem}.json"))
+
+
+def _is_gray(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.mode in ("1", "L", "LA")
+    except (OSError, SyntaxError, ValueError):
+        return False  # what cannot be read is said where it is read
 
 
 def _meta(path: Path) -> dict[str, Any]:
@@ -89,9 +108,28 @@ def _meta(path: Path) -> dict[str, Any]:
     crop = meta.get("crop_box_in_source")
     if crop is not None and not (isinstance(crop, list) and len(crop) == 4 and all(type(side) is int for side in crop)):
         raise UserError(f"{path}: crop_box_in_source must be [left, top, right, bottom] in pixels or null, not {crop!r}")
+    if type(meta.get("seed", 0)) is not int or not isinstance(meta.get("method", ""), str):
+        raise UserError(f"{path}: seed must be a whole number and method a name, not {meta.get('seed')!r} and {meta.get('method')!r}")
     if not isinstance(meta.get("uses_truth_sharpness"), bool | None):
         raise UserError(f"{path}: uses_truth_sharpness must be true or false, not {meta['uses_truth_sharpness']!r}")
     return dict(meta)
+
+
+def _check_numbers(name: str, files: Sequence[str]) -> None:
+    """Images of one clip differ in one number only, which counts from 0 or 1 without a gap, so that frame k is frame k.
+
+    Raises ClipError: truncated (a file that does not belong), frame_count (a gap, a number twice, another start).
+    """
+    parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", Path(file).stem) for file in files]
+    odd = next((file for file, part in zip(files, parts, strict=True) if part is None or part[1] != (parts[0] or part)[1]), None)
+    if odd is not None:
+        raise ClipError("truncated", name, f"{odd} is not numbered as {files[0]} is, so the frames have no order",
+                        "name the frames 000000.png, 000001.png ... and leave nothing else in the folder")  # fmt: skip
+    numbers = [int(part[2]) for part in parts if part is not None]
+    for number, expected in zip(numbers, itertools.count(min(numbers[0], 1)), strict=False):
+        if number != expected:
+            raise ClipError("frame_count", name, f"the images count {', '.join(map(str, numbers[:3]))} ...; {expected} is not where it "
+                            "should be", "number them from 0 or 1 on, without a gap and each once")  # fmt: skip
 
 
 def _cut(path: Path, name: str, expected: int) -> Frames:

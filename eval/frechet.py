@@ -1,4 +1,4 @@
-"""Frechet distance between two sets of features, and the streaming statistics that it needs.
+"""Frechet distance between two sets of features, and the statistics that it needs.
 
 FID and FVD are this arithmetic on rows of features (Heusel et al. 2017, Eq. 6; Dowson and Landau 1982):
 
@@ -17,7 +17,6 @@ N = samples, D = feature dimensions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,13 +35,13 @@ LARGE = 400  # rows from which singular values are worth a way around them
 class FeatureStatistics:
     """Count, mean and centred scatter of feature rows, in float64; merging two of them is exact up to rounding.
 
-    n: rows seen;  mean: [D];  scatter: [D, D] = sum (x - mean)(x - mean)^T. The centred form (Chan, Golub and LeVeque 1983)
-    does not cancel, as sum and sum of squares would where the mean is large against the spread.
+    n: rows seen;  mean: [D];  packed: [D (D + 1) / 2] lower triangle of sum (x - mean)(x - mean)^T. The centred form (Chan, Golub
+    and LeVeque 1983) does not cancel, as sum and sum of squares would where the mean is large against the spread.
     """
 
     n: int
     mean: Array
-    scatter: Array
+    packed: torch.Tensor
 
     @classmethod
     def of(cls, features: npt.ArrayLike) -> FeatureStatistics:
@@ -50,64 +49,33 @@ class FeatureStatistics:
         x = np.asarray(features, dtype=np.float64)
         if x.ndim != 2 or len(x) == 0:
             raise ValueError(f"features must be [N, D] with N >= 1, got shape {x.shape}")
-        _refuse_non_numbers(x)
+        refuse_non_numbers(x)
         mean = x.mean(axis=0)
-        lower = lower_scatter(x - mean)
-        return cls(len(x), mean, _both_triangles(lower).numpy())
+        return cls(len(x), mean, packed_scatter(x - mean))
 
     def merge(self, other: FeatureStatistics) -> FeatureStatistics:
         """Statistics of the union of two disjoint sets of rows."""
         n = self.n + other.n
         delta = other.mean - self.mean
-        scatter = self.scatter + other.scatter + np.outer(delta, delta) * (self.n * other.n / n)
-        return FeatureStatistics(n, self.mean + delta * (other.n / n), scatter)
+        between = packed_scatter(delta[None] * np.sqrt(self.n * other.n / n))
+        return FeatureStatistics(n, self.mean + delta * (other.n / n), between.add_(self.packed).add_(other.packed))
 
-    def without(self, part: FeatureStatistics) -> FeatureStatistics:
-        """Statistics of the rows that are not in `part`, one of the merged sets: the inverse of `merge`."""
-        n = self.n - part.n
-        if n < 1:
-            raise ValueError(f"nothing is left of {self.n} rows without {part.n}")
-        mean = (self.mean * self.n - part.mean * part.n) / n
-        delta = part.mean - mean
-        return FeatureStatistics(n, mean, self.scatter - part.scatter - np.outer(delta, delta) * (n * part.n / self.n))
+    def extend(self, features: npt.ArrayLike) -> FeatureStatistics:
+        """Statistics of these rows [N, D] too. Takes over the memory of this object, which is not to be used again."""
+        x = np.asarray(features, dtype=np.float64)
+        refuse_non_numbers(x)
+        mean, n = x.mean(axis=0), self.n + len(x)
+        delta = mean - self.mean
+        between = delta[None] * np.sqrt(self.n * len(x) / n)  # one more row
+        self.packed.add_(packed_scatter(np.concatenate([x - mean, between])))
+        return FeatureStatistics(n, self.mean + delta * (len(x) / n), self.packed)
 
     @property
     def covariance(self) -> Array:
         """[D, D] unbiased covariance; needs two rows."""
         if self.n < 2:
             raise ValueError("a covariance needs at least 2 rows")
-        return self.scatter / (self.n - 1)
-
-
-def stream(batches: Iterable[npt.ArrayLike]) -> FeatureStatistics:
-    """Statistics over batches [n_i, D] in constant memory; the merge order is the order of the batches."""
-    total: FeatureStatistics | None = None
-    for batch in batches:
-        part = FeatureStatistics.of(batch)
-        total = part if total is None else total.merge(part)
-    if total is None:
-        raise ValueError("no features at all")
-    return total
-
-
-def stream_clips(clip_ids: Iterable[str], read: Callable[[str], npt.ArrayLike]) -> FeatureStatistics:
-    """Statistics over clips, one in memory at a time, merged in the order of their ids: the same bits however they are listed.
-
-    read: clip id -> [n_i, D] feature rows of that clip
-    """
-    return stream(read(clip_id) for clip_id in sorted(clip_ids))
-
-
-def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """Frechet distance of two Gaussians with these statistics (equation above); >= 0, 0 when they are equal."""
-    if a.mean.shape != b.mean.shape:
-        raise ValueError(f"feature dimensions differ: {a.mean.size} and {b.mean.size}")
-    import torch
-
-    cov_a, cov_b = a.covariance, b.covariance
-    root = trace_root(torch.from_numpy(cov_a), torch.from_numpy(cov_b))
-    shift = a.mean - b.mean
-    return distance(float(shift @ shift), float(np.trace(cov_a)), float(np.trace(cov_b)), root)
+        return np.asarray(_both_triangles(unpacked(self.packed, self.mean.size)).numpy() / (self.n - 1))
 
 
 def frechet_distance_of_rows(a: npt.ArrayLike, b: npt.ArrayLike, *, float32_means: bool = False) -> float:
@@ -125,8 +93,8 @@ def frechet_distance_of_rows(a: npt.ArrayLike, b: npt.ArrayLike, *, float32_mean
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(f"need two [N, D] arrays with N >= 2 and one D, got {x.shape} and {y.shape}")
-    _refuse_non_numbers(x)
-    _refuse_non_numbers(y)
+    refuse_non_numbers(x)
+    refuse_non_numbers(y)
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     shift = _float32_shift(a, b) if float32_means else float((mean_x - mean_y) @ (mean_x - mean_y))
     x, y = x - mean_x, y - mean_y
@@ -134,7 +102,7 @@ def frechet_distance_of_rows(a: npt.ArrayLike, b: npt.ArrayLike, *, float32_mean
         cov_x, cov_y = lower_scatter(x).div_(len(x) - 1), lower_scatter(y).div_(len(y) - 1)
         return distance(shift, float(cov_x.trace()), float(cov_y.trace()), trace_root(cov_x, cov_y))
     trace_x, trace_y = float(np.square(x).sum()) / (len(x) - 1), float(np.square(y).sum()) / (len(y) - 1)
-    root = _nuclear_norm_of_product(x, y) / float(np.sqrt((len(x) - 1) * (len(y) - 1)))
+    root = nuclear_norm_of_product(x, y) / float(np.sqrt((len(x) - 1) * (len(y) - 1)))
     return distance(shift, trace_x, trace_y, root)
 
 
@@ -155,6 +123,30 @@ def lower_scatter(centred: Array) -> torch.Tensor:
     return scatter
 
 
+def packed_scatter(centred: Array) -> torch.Tensor:
+    """[D (D + 1) / 2] lower triangle of X^T X, row after row."""
+    import torch
+
+    lower = lower_scatter(centred)
+    return lower.masked_select(torch.ones_like(lower, dtype=torch.bool).tril_())
+
+
+def unpacked(packed: torch.Tensor, dimensions: int) -> torch.Tensor:
+    """[D, D], as `lower`, from its packed triangle."""
+    import torch
+
+    lower = torch.zeros(dimensions, dimensions, dtype=packed.dtype)
+    return lower.masked_scatter_(torch.ones_like(lower, dtype=torch.bool).tril_(), packed)
+
+
+def square_root_rows(lower: torch.Tensor) -> Array:
+    """[D, D] rows R with R^T R = the matrix, a positive semi-definite one."""
+    import torch
+
+    values, vectors = torch.linalg.eigh(lower, UPLO="L")
+    return np.asarray((vectors * values.clip(min=0).sqrt()).T.numpy())
+
+
 def trace_root(lower_a: torch.Tensor, lower_b: torch.Tensor) -> float:
     """tr (A B)^(1/2) = sum of the roots of the eigenvalues of F^T B F, F F^T = A, of two positive semi-definite matrices."""
     import torch
@@ -163,8 +155,7 @@ def trace_root(lower_a: torch.Tensor, lower_b: torch.Tensor) -> float:
     if factor is not None:
         product = symmetric_product(factor, lower_b)
     else:  # A is singular: F from its eigenvectors
-        values, vectors = torch.linalg.eigh(lower_a, UPLO="L")
-        root = vectors * values.clip(min=0).sqrt()
+        root = torch.from_numpy(square_root_rows(lower_a)).T
         product = root.T @ _both_triangles(lower_b) @ root
     return float(torch.linalg.eigvalsh(product, UPLO="L").clip(min=0).sqrt().sum())
 
@@ -192,14 +183,13 @@ def _both_triangles(lower: torch.Tensor) -> torch.Tensor:
     return lower.tril() + lower.tril(-1).T
 
 
-def _nuclear_norm_of_product(x: Array, y: Array) -> float:
-    """|| X Y^T ||_nuclear, X [N, D], Y [M, D], the smaller of N and M not over D."""
+def nuclear_norm_of_product(x: Array, y: Array) -> float:
+    """|| X Y^T ||_nuclear, X [N, D], Y [M, D], the smaller of N and M (of two equal ones X) of centred rows and not over D."""
     import torch
 
     few, many = sorted((torch.from_numpy(x), torch.from_numpy(y)), key=len)
     if len(many) > many.shape[1]:  # the norm depends on Y^T Y alone: D rows with the same
-        values, vectors = torch.linalg.eigh(lower_scatter(many.numpy()), UPLO="L")
-        many = (vectors * values.clip(min=0).sqrt()).T
+        many = torch.from_numpy(square_root_rows(lower_scatter(many.numpy())))
     product = few @ many.T
     norm = _sum_of_singular_values_by_gram(product) if len(few) >= LARGE else None
     return float(torch.linalg.svdvals(product).sum()) if norm is None else norm
@@ -227,6 +217,6 @@ def _float32_shift(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     return float(shift.dot(shift))
 
 
-def _refuse_non_numbers(x: Array) -> None:
+def refuse_non_numbers(x: Array) -> None:
     if not np.isfinite(x).all():
         raise ValueError("features hold NaN or infinity; a distance of them means nothing")

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eval.frechet import Array, distance, trace_root
-from eval.frechet_left_out import BalancedGroups, GroupedRows, exact_root
+from eval.frechet import Array, distance, nuclear_norm_of_product, trace_root
+from eval.frechet_groups import GroupedClips, Groups
+from eval.frechet_left_out import BalancedGroups, exact_root
 
 GROUPS = 20  # in simulations 20 groups cover as well as one group per clip
 FEWEST_CLIPS = 10
@@ -34,6 +35,14 @@ class FrechetInterval:
     corrected: float
 
 
+@dataclass(frozen=True, slots=True)
+class FrechetEstimate:
+    """The distance of all rows; its interval, or the reason why there is none. Both from the same means and covariances."""
+
+    value: float
+    interval: FrechetInterval | str
+
+
 def frechet_interval(generated: Sequence[npt.ArrayLike], truth: Sequence[npt.ArrayLike]) -> FrechetInterval | str:
     """The interval, or the reason why there is none.
 
@@ -41,21 +50,60 @@ def frechet_interval(generated: Sequence[npt.ArrayLike], truth: Sequence[npt.Arr
     should be fixed (sorted ids). The interval is for the distance that infinitely many such clips would have; it is centred at the
     corrected value and cut at 0.
     """
-    if len(generated) != len(truth):
-        raise ValueError(f"{len(generated)} generated clips, {len(truth)} true ones: an interval needs pairs")
-    if len(generated) < FEWEST_CLIPS:
-        return f"no interval: {len(generated)} clips, the jackknife needs {FEWEST_CLIPS}"
-    groups = min(GROUPS, len(generated))
-    a, b = (GroupedRows.of([clips[g::groups] for g in range(groups)]) for clips in (generated, truth))
+    a, b = (grouped(clips) for clips in (generated, truth))
+    reason = _why_none(a, b)
+    return reason if reason is not None else jackknife(*left_out_distances(a.groups(), b.groups()))
+
+
+def grouped(clips: Sequence[npt.ArrayLike]) -> GroupedClips:
+    """Clips in hand, in as many groups as the jackknife takes."""
+    found = GroupedClips(number_of_groups(len(clips)))
+    for clip in clips:
+        found.add(clip)
+    return found
+
+
+def number_of_groups(clips: int) -> int:
+    """Of the jackknife over so many clips."""
+    return min(GROUPS, clips)
+
+
+def frechet_estimate(a: GroupedClips, b: GroupedClips) -> FrechetEstimate:
+    """Distance and interval of two sets of the same clips, read in the same order into `number_of_groups` groups; 2 rows or more in each."""
+    reason = _why_none(a, b)
+    if reason is not None:
+        return FrechetEstimate(whole_distance(a.groups(), b.groups()), reason)
+    whole, left_out = left_out_distances(a.groups(), b.groups())
+    return FrechetEstimate(whole, jackknife(whole, left_out))
+
+
+def _why_none(a: GroupedClips, b: GroupedClips) -> str | None:
+    if a.clips != b.clips:
+        raise ValueError(f"{a.clips} generated clips, {b.clips} true ones: an interval needs pairs")
+    if a.clips < FEWEST_CLIPS:
+        return f"no interval: {a.clips} clips, the jackknife needs {FEWEST_CLIPS}"
     if a.dimensions != b.dimensions:
         raise ValueError(f"feature dimensions differ: {a.dimensions} and {b.dimensions}")
-    fewest = min(a.counts_left.min(), b.counts_left.min())
+    fewest = min((side.n - side.counts).min() for side in (a, b))
     if fewest < SAMPLES_PER_DIMENSION * a.dimensions:
         return f"no interval: {fewest} samples for {a.dimensions} dimensions leave the covariances without full rank"
-    return jackknife(*left_out_distances(a, b))
+    return None
 
 
-def left_out_distances(a: GroupedRows, b: GroupedRows) -> tuple[float, Array]:
+def whole_distance(a: Groups, b: Groups) -> float:
+    """The distance of all rows, as `frechet_distance_of_rows` has it."""
+    return distance(a.shift(b), a.trace, b.trace, _whole_root(a, b))
+
+
+def _whole_root(a: Groups, b: Groups) -> float:
+    few, many = sorted((a, b), key=lambda side: side.n)
+    if few.n > a.dimensions:
+        return trace_root(a.covariance, b.covariance)
+    # Not from the covariances, which have no full rank: the roots of what should be zero would add up to something.
+    return nuclear_norm_of_product(few.centred, many.centred) / float(np.sqrt((a.n - 1) * (b.n - 1)))
+
+
+def left_out_distances(a: Groups, b: Groups) -> tuple[float, Array]:
     """(distance of all rows, [G] distances without each group).
 
     The quick way is taken where its error, measured in the same call, would move no end of the interval by more than
@@ -73,17 +121,15 @@ def left_out_distances(a: GroupedRows, b: GroupedRows) -> tuple[float, Array]:
     return exact_left_out_distances(a, b)
 
 
-def exact_left_out_distances(a: GroupedRows, b: GroupedRows) -> tuple[float, Array]:
+def exact_left_out_distances(a: Groups, b: Groups) -> tuple[float, Array]:
     """The same, one eigenvalue problem for each."""
     roots = np.array([exact_root(a, b, group) for group in range(len(a.counts))])
     return _distances(a, b, trace_root(a.covariance, b.covariance), roots)
 
 
-def _distances(a: GroupedRows, b: GroupedRows, root: float, roots_left: Array) -> tuple[float, Array]:
-    shift, shifts = a.mean - b.mean, a.means_left - b.means_left
-    whole = distance(float(shift @ shift), float(a.covariance.trace()), float(b.covariance.trace()), root)
-    terms = zip(np.square(shifts).sum(axis=1), a.traces_left, b.traces_left, roots_left, strict=True)
-    return whole, np.array([distance(*map(float, term)) for term in terms])
+def _distances(a: Groups, b: Groups, root: float, roots_left: Array) -> tuple[float, Array]:
+    terms = zip(a.shifts_left(b), a.traces_left, b.traces_left, roots_left, strict=True)
+    return distance(a.shift(b), a.trace, b.trace, root), np.array([distance(*map(float, term)) for term in terms])
 
 
 def jackknife(whole: float, left_out: Array) -> FrechetInterval:

@@ -19,117 +19,25 @@ N = samples, D = feature dimensions, G = groups, r = most rows in a group
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from eval.frechet import Array, cholesky, lower_scatter, symmetric_product, trace_root
+from eval.frechet import Array, cholesky, symmetric_product, trace_root
+from eval.frechet_groups import LOW_RANK, GroupedRows, Groups
 
 if TYPE_CHECKING:
     import torch
 
-LOW_RANK = 1 / 3  # r over D up to which the quick way is the faster one
 FEWEST_DIMENSIONS = 64  # below it nothing is gained
 SHARE_KEPT = 0.1  # of the lowest eigenvalue of A B, taken to be left without a group; a wrong guess shows in the measured error
 MOST_POLES = 32
 
 
-@dataclass(frozen=True, eq=False)
-class GroupedRows:
-    """One set of clips in groups: rows [N, D] minus their mean [D], group after group; counts: [G] rows of each group."""
-
-    rows: Array
-    mean: Array
-    counts: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, groups: Sequence[Sequence[npt.ArrayLike]]) -> GroupedRows:
-        """From the [n_i, D] rows of the clips of each group."""
-        clips = [[_rows_of(clip) for clip in group] for group in groups]
-        rows = np.concatenate([clip for group in clips for clip in group], dtype=np.float64)
-        if not np.isfinite(rows).all():
-            raise ValueError("features hold NaN or infinity; a distance of them means nothing")
-        mean = rows.mean(axis=0)
-        rows -= mean
-        return cls(rows, mean, np.array([sum(map(len, group)) for group in clips]))
-
-    @property
-    def dimensions(self) -> int:
-        return self.mean.size
-
-    @property
-    def n(self) -> int:
-        return len(self.rows)
-
-    @property
-    def counts_left(self) -> npt.NDArray[np.int64]:
-        """[G] rows without each group."""
-        return self.n - self.counts
-
-    @cached_property
-    def groups(self) -> list[Array]:
-        return np.split(self.rows, np.cumsum(self.counts)[:-1])
-
-    @cached_property
-    def sums(self) -> Array:
-        """[G, D] sum of the centred rows of each group."""
-        return np.stack([group.sum(axis=0) for group in self.groups])
-
-    @cached_property
-    def scatter(self) -> torch.Tensor:
-        """[D, D], as `lower`."""
-        return lower_scatter(self.rows)
-
-    @cached_property
-    def covariance(self) -> torch.Tensor:
-        """[D, D], as `lower`."""
-        return self.scatter / (self.n - 1)
-
-    @property
-    def means_left(self) -> Array:
-        """[G, D] means without each group."""
-        return np.asarray(self.mean - self.sums / self.counts_left[:, None])
-
-    @property
-    def traces_left(self) -> Array:
-        """[G] traces of the covariances without each group."""
-        lost = np.array([np.square(group).sum() for group in self.groups]) + np.square(self.sums).sum(axis=1) / self.counts_left
-        return np.asarray((float(self.scatter.trace()) - lost) / (self.counts_left - 1))
-
-    def lost_rows(self, group: int) -> Array:
-        """[n_g, D] rows L with: scatter without the group = scatter - L^T L (each around its own mean).
-
-        With centred X of the group and t the sum of its rows, that is X^T X + t t^T / n = X^T (I + 1 1^T / n) X, n = rows that are
-        left; L is the symmetric root of the bracket times X.
-        """
-        x, n = self.groups[group], self.counts_left[group]
-        return np.asarray(x + self.sums[group] * ((np.sqrt(1 + len(x) / n) - 1) / len(x)))
-
-    def covariance_without(self, group: int) -> torch.Tensor:
-        """[D, D], as `lower`."""
-        return (self.scatter - lower_scatter(self.lost_rows(group))).div_(int(self.counts_left[group]) - 1)
-
-    def lost_in(self, coordinates: torch.Tensor) -> torch.Tensor:
-        """[G, r, D] float32: `lost_rows`, scaled to the covariance, times coordinates [D, D]; zeros where a group has fewer rows."""
-        import torch
-
-        rows = torch.from_numpy(self.rows).float() @ (coordinates / np.sqrt(self.n - 1)).float()
-        if (self.counts == self.counts[0]).all():
-            lost = rows.view(len(self.counts), -1, self.dimensions)
-        else:
-            lost = torch.nn.utils.rnn.pad_sequence(list(rows.split(self.counts.tolist())), batch_first=True)
-        for group, (count, left) in enumerate(zip(self.counts.tolist(), self.counts_left.tolist(), strict=True)):
-            lost[group, :count] += lost[group, :count].sum(0) * ((np.sqrt(1 + count / left) - 1) / count)
-        found: torch.Tensor = lost
-        return found
-
-
-def exact_root(a: GroupedRows, b: GroupedRows, group: int) -> float:
+def exact_root(a: Groups, b: Groups, group: int) -> float:
     """tr (A B)^(1/2) of the covariances without this group."""
     return trace_root(a.covariance_without(group), b.covariance_without(group))
 
@@ -149,10 +57,12 @@ class BalancedGroups:
     scale: Array
 
     @classmethod
-    def of(cls, a: GroupedRows, b: GroupedRows) -> BalancedGroups | None:
-        """None where groups are too large to gain anything, or a covariance is singular."""
+    def of(cls, a: Groups, b: Groups) -> BalancedGroups | None:
+        """None where groups are too large to gain anything (or too large to be held), or a covariance is singular."""
         import torch
 
+        if not (isinstance(a, GroupedRows) and isinstance(b, GroupedRows)):
+            return None
         if a.dimensions < FEWEST_DIMENSIONS or max(a.counts.max(), b.counts.max()) > LOW_RANK * a.dimensions:
             return None
         factor = cholesky(a.covariance)
@@ -243,10 +153,3 @@ def _inverse_root_rule(low: float, high: float, precision: float) -> tuple[float
         if values.max() * scale - 1 <= precision:
             return float(scale), t, residues * scale
     return None
-
-
-def _rows_of(clip: npt.ArrayLike) -> npt.NDArray[Any]:
-    rows = np.asarray(clip)
-    if rows.ndim != 2 or len(rows) == 0:
-        raise ValueError(f"features must be [N, D] with N >= 1, got shape {rows.shape}")
-    return rows

@@ -14,7 +14,11 @@ from pipelines.errors import UserError
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
           "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
           "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--", "×": r"$\times$", "†": r"$\dagger$"}  # fmt: skip
-NEEDS = "% \\usepackage{booktabs}\n"  # first line of LaTeX: what its preamble must have
+NEEDS = "% \\usepackage{booktabs}\n% \\usepackage{graphicx}\n"  # first lines of LaTeX: what its preamble must have
+TALLEST = 40  # rows of one LaTeX table, which must fit on a page; more become several tables
+_HEAD_WIDTH, _HEAD_LINE = 12, 10  # a longer column head is broken at its spaces, into lines of about this length
+_SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # only what is too wide
+_ARROWS = ("↑", "↓")
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "*": "\\*"}
 
 
@@ -35,16 +39,31 @@ class Grid:
                 raise ValueError(f"row {row[:1]} has {len(row)} cells, the head {len(self.head)}")
 
 
+def broken_head(text: str) -> list[str]:
+    """The lines of a column head: one that is too long is broken at its spaces; the arrow stays with the word before it."""
+    lines: list[str] = []
+    for word in text.split() if len(text) > _HEAD_WIDTH else [text]:
+        if lines and (word in _ARROWS or len(lines[-1]) + len(word) < _HEAD_LINE):
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 def as_text(grid: Grid) -> str:
     """Aligned columns; the best values have a star."""
+    heads = [broken_head(text) for text in grid.head]
+    top = max(len(lines) for lines in heads)
+    head = [[([""] * (top - len(lines)) + lines)[i] for lines in heads] for i in range(top)]
     body = [[text + ("*" if (i, j) in grid.bold else " " if j else "") for j, text in enumerate(row)] for i, row in enumerate(grid.rows)]
-    widths = [max(len(row[j]) for row in [list(grid.head), *body]) for j in range(len(grid.head))]
+    widths = [max(len(row[j]) for row in [*head, *body]) for j in range(len(grid.head))]
     lines = ["  ".join(t.rjust(w) if j else t.ljust(w) for j, (t, w) in enumerate(zip(r, widths, strict=True))).rstrip()
-             for r in [list(grid.head), *body]]  # fmt: skip
+             for r in [*head, *body]]  # fmt: skip
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     if grid.rule_before is not None:
-        lines.insert(grid.rule_before + 1, rule)
-    return "\n".join([_one_line(grid.title), lines[0], rule, *lines[1:], *(f"note: {_one_line(note)}" for note in grid.notes)]) + "\n"
+        lines.insert(grid.rule_before + top, rule)
+    notes = (f"note: {_one_line(note)}" for note in grid.notes)
+    return "\n".join([_one_line(grid.title), *lines[:top], rule, *lines[top:], *notes]) + "\n"
 
 
 def as_markdown(grid: Grid) -> str:
@@ -57,17 +76,38 @@ def as_markdown(grid: Grid) -> str:
 
 
 def as_latex(grid: Grid) -> str:
-    """A table environment of the booktabs package (`\\usepackage{booktabs}`), compiles with pdfLaTeX."""
-    lines = [" & ".join(escape_latex(text) for text in grid.head) + r" \\", r"\midrule"]
-    for i, row in enumerate(grid.rows):
-        if i == grid.rule_before and i:
-            lines.append(r"\midrule")
-        cells = (rf"\textbf{{{escape_latex(text)}}}" if (i, j) in grid.bold else escape_latex(text) for j, text in enumerate(row))
+    """Tables of the booktabs package, made narrower where wider than the text (graphicx); compiles with pdfLaTeX."""
+    starts = range(0, max(1, len(grid.rows)), TALLEST)
+    return NEEDS + "".join(_latex_part(grid, start) for start in starts)
+
+
+def _latex_part(grid: Grid, start: int) -> str:
+    """The table of TALLEST rows from `start`; the notes stand under the last."""
+    rows = range(start, min(start + TALLEST, len(grid.rows)))
+    lines = [" & ".join(latex_head(text) for text in grid.head) + r" \\", r"\midrule"]
+    for i in rows:
+        lines += [r"\midrule"] if i == grid.rule_before and i > start else []
+        cells = (rf"\textbf{{{escape_latex(text)}}}" if (i, j) in grid.bold else escape_latex(text) for j, text in enumerate(grid.rows[i]))
         lines.append(" & ".join(cells) + r" \\")
-    notes = [rf"\par\footnotesize {escape_latex(note)}" for note in grid.notes]
-    columns = "l" + "r" * (len(grid.head) - 1)
-    head = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(grid.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    return NEEDS + "\n".join([*head, *lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
+    caption = escape_latex(grid.title) + (", continued" if start else "")
+    notes = grid.notes if rows.stop >= len(grid.rows) else ()
+    return latex_table(caption, len(grid.head) - 1, lines, notes)
+
+
+def latex_table(caption: str, numbers: int, lines: Iterable[str], notes: Iterable[str]) -> str:
+    """A table environment. caption: LaTeX; numbers: columns after the first; lines: LaTeX of the head, a midrule, the rows; notes: plain text."""
+    tabular = [rf"\begin{{tabular}}{{l{'r' * numbers}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}%"]
+    said = [rf"{escape_latex(note)}\par" for note in notes]
+    small = [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright", *said, r"\end{minipage}"] if said else []
+    return "\n".join([r"\begin{table}", r"\centering\small", r"\setlength{\tabcolsep}{4pt}", rf"\caption{{{caption}}}", _SHRINK,
+                      *tabular, "}", *small, r"\end{table}"]) + "\n"  # fmt: skip
+
+
+def latex_head(text: str) -> str:
+    """A column head; a long one in several lines, flush right."""
+    lines = [escape_latex(line) for line in broken_head(text)]
+    stacked = r" \\ ".join(lines)
+    return stacked if len(lines) == 1 else rf"\shortstack[r]{{{stacked}}}"
 
 
 def as_csv(grid: Grid) -> str:

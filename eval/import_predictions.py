@@ -5,6 +5,7 @@ Frames and strips are rewritten as lossless video (FFV1, RGB) in the lake; video
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.foreign_clips import ForeignClip, foreign_clips
-from eval.pairing import Pairing, pair
+from eval.networks import MetricNetworks
+from eval.page import write_file
+from eval.pairing import Finding, Pairing, pair
 from eval.predictions import LOSSLESS_SUFFIX, import_predictions
 from eval.protocols import protocol_named
 from eval.score import ScoreReport, score
@@ -45,13 +48,24 @@ def import_foreign(lake: Lake, folder: Path, *, method: str, dataset: str, split
     show(pairing.text())
     if not pairing.matched:
         raise UserError(f"--predictions {folder}: no clip can be scored on {dataset}/{split}; the lines above say why")
+    _require_method(folder, pairing, method)
     named = {"method": method, "dataset": dataset, "split": split, "variant": variant, "seed": seed}
     return _import(lake, pairing, named, uses_truth_sharpness, lineage)
 
 
+def _require_method(folder: Path, pairing: Pairing, method: str) -> None:
+    """Raise UserError where a meta.json says another method."""
+    others = sorted(
+        {str(foreign.meta["method"]) for _, foreign, _ in pairing.matched.values() if foreign.meta.get("method", method) != method}
+    )
+    if others:
+        raise UserError(f"--method {method}: meta.json in {folder} says {others[0]!r}; name that one, or correct meta.json")
+
+
 def score_folder(lake: Lake, folder: Path, *, protocol: str, device: str = "cpu", lineage: Mapping[str, Any] | None = None,
                  **named: Any) -> ScoreReport:  # fmt: skip
-    """`import_foreign` (same arguments), then scoring."""
+    """`import_foreign` (same arguments), then scoring. Raises MissingWeightsError before anything is read or written."""
+    MetricNetworks(protocol_named(protocol), device)
     made = import_foreign(lake, folder, protocol=protocol, lineage=lineage, **named)
     return score(
         lake, protocol=protocol, dataset=made.dataset, split=made.split, prediction_id=made.prediction_id, device=device, lineage=lineage
@@ -63,7 +77,7 @@ def _import(
 ) -> PredictionManifest:
     metas = [foreign.meta for _, foreign, _ in pairing.matched.values()]
     weights = sorted({" ".join(str(meta[name]) for name in ("weights_id", "commit") if meta.get(name)) for meta in metas})
-    sampler = sorted({" ".join(f"{name} {meta[name]}" for name in ("steps", "cfg") if meta.get(name) is not None) for meta in metas})
+    sampler = sorted({_sampler(meta, named["seed"]) for meta in metas})
     manifest = PredictionManifest(
         **named, checkpoint_id=", ".join(filter(None, weights)), sampler=", ".join(filter(None, sampler)), clips=()
     )
@@ -71,7 +85,23 @@ def _import(
     entries = tuple(_bring(folder, clip, foreign, reference, sharpness) for clip, foreign, reference in pairing.matched.values())
     whole = PredictionManifest(**named, checkpoint_id=manifest.checkpoint_id, sampler=manifest.sampler, clips=entries)
     write_manifest(folder, whole)
-    return import_predictions(lake, folder, lineage)
+    imported = import_predictions(lake, folder, lineage)
+    lake.write("predictions", [_refused(imported, finding) for finding in pairing.refused], lineage)
+    return imported
+
+
+def _sampler(meta: Mapping[str, Any], seed: int) -> str:
+    """What meta.json says of the sampling; a seed other than the one that names the prediction is part of it."""
+    said = {name: meta.get(name) for name in ("steps", "cfg", "seed")}
+    return " ".join(f"{name} {value}" for name, value in said.items() if value is not None and (name, value) != ("seed", seed))
+
+
+def _refused(manifest: PredictionManifest, finding: Finding) -> dict[str, Any]:
+    """A row of `predictions` that says why a delivered clip has no numbers."""
+    named = {name: getattr(manifest, name) for name in ("prediction_id", "method", "variant", "seed", "checkpoint_id", "sampler", "dataset",
+                                                        "split")}  # fmt: skip
+    reason = f"{finding.problem}: {finding.detail}"
+    return {**named, "clip_id": finding.clip_id, "status": "failed", "code": finding.code, "reason": reason}
 
 
 def _bring(folder: Path, clip: Clip, foreign: ForeignClip, reference: int | None, sharpness: bool) -> PredictedClip:
@@ -84,6 +114,8 @@ def _bring(folder: Path, clip: Clip, foreign: ForeignClip, reference: int | None
     else:
         path = folder / f"{clip.clip_id}{LOSSLESS_SUFFIX}"
         write_lossless(path, foreign.frames(clip.num_frames), clip.fps)
+    if foreign.meta:
+        write_file(folder / f"{clip.clip_id}.meta.json", json.dumps(dict(foreign.meta), indent=2) + "\n")
     flags = {"lossy": foreign.lossy, "truth_sharpness": sharpness or bool(foreign.meta.get("uses_truth_sharpness"))}
     return predicted_clip(path, clip_id=clip.clip_id, frames=clip.num_frames, reference_frame=reference, **flags)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from eval.grid import NEEDS, as_latex, escape_latex
+from eval.grid import NEEDS, as_latex, escape_latex, latex_head, latex_table
 from eval.metric_text import heading
 from eval.table import BenchmarkTable, Cell, Line, Section, measured_rows
 
@@ -23,13 +23,9 @@ def table_latex(table: BenchmarkTable, ablations: Sequence[Section] = ()) -> str
 
 
 def _section(section: Section, caption: str) -> str:
-    columns = "l" + "r" * len(section.columns)
-    head = [r"\begin{table}", r"\centering\small", r"\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{escape_latex(caption)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]  # fmt: skip
+    head = " & ".join(["Method", *(latex_head(heading(metric)) for metric in section.columns)]) + r" \\"
     body = [line for method in section.lines for line in [r"\addlinespace", *_method(method)]][1:]
-    notes = [rf"\par\footnotesize {escape_latex(note)}" for note in section.notes]
-    return "\n".join([*head, _row(["Method", *(escape_latex(heading(metric)) for metric in section.columns)]), r"\midrule", *body,
-                      r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"  # fmt: skip
+    return latex_table(escape_latex(caption), len(section.columns), [head, r"\midrule", *body], section.notes)
 
 
 def _method(line: Line) -> list[str]:

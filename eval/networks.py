@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, runtime_checkable
+from typing import Protocol as TypingProtocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,22 @@ from pipelines.clip import Frames
 from pipelines.errors import MissingWeightsError, UserError
 from pipelines.extractors.lpips import PairDistance
 from pipelines.extractors.metric_networks import FeatureNetwork, feature_network, flow_network, pair_network
+from pipelines.extractors.standin import Resized
 from pipelines.lake import Lake
 from pipelines.weights import without_downloads
 
 FeatureFunction = Callable[[Frames], npt.NDArray[np.float32]]
 PAIR_ROLES = ("lpips", "flow")  # their outputs are scores; those of all other roles are rows of features
 WINDOW_ROLES = ("fid_vid", "fvd")
+
+
+@runtime_checkable
+class ResizedNetwork(TypingProtocol):
+    """A feature network that sees frames as clean-fid's resizer makes them at one size: those of one size share the resized frames."""
+
+    @property
+    def size(self) -> int: ...
+    def load_resized(self, device: str) -> Callable[[Iterable[Resized]], npt.NDArray[np.float32]]: ...
 
 
 def feature_roles(protocol: Protocol) -> list[str]:
@@ -81,6 +92,13 @@ class MetricNetworks:
     def feature_function(self, role: str) -> FeatureFunction:
         """The feature network of a role, loaded on first use."""
         loaded: FeatureFunction = self._once(role, lambda network: network.load(self._device))
+        return loaded
+
+    def resized_function(self, role: str) -> Callable[[Iterable[Resized]], npt.NDArray[np.float32]]:
+        """The same of a `ResizedNetwork`: [S, size, size, 3] windows, or frames with S = 1 -> features."""
+        loaded: Callable[[Iterable[Resized]], npt.NDArray[np.float32]] = self._once(
+            role, lambda network: network.load_resized(self._device)
+        )
         return loaded
 
     def _once(self, role: str, load: Callable[[Any], Any]) -> Any:

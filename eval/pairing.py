@@ -10,7 +10,7 @@ from eval.foreign_clips import ForeignClip
 from eval.geometry import same_aspect
 from eval.protocol import Protocol
 from pipelines.clip import Clip
-from pipelines.errors import ClipError, UserError
+from pipelines.errors import ClipError, Code, UserError
 
 Problem = Literal["missing", "extra", "wrong length", "wrong size", "reference frame", "unreadable"]
 
@@ -22,6 +22,8 @@ class Finding:
     problem: Problem
     name: str
     detail: str
+    clip_id: str = ""  # of the true clip that it was to answer
+    code: Code = "missing_prediction"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,13 +34,20 @@ class Pairing:
     matched: Mapping[str, tuple[Clip, ForeignClip, int | None]]
     findings: tuple[Finding, ...]
 
+    @property
+    def refused(self) -> tuple[Finding, ...]:
+        """Delivered for a clip of the split, but not as it can be scored."""
+        return tuple(finding for finding in self.findings if finding.problem not in ("missing", "extra"))
+
     def text(self) -> str:
         """The report for people: one line of counts, then one line per finding, missing clips first."""
         lossy = sum(foreign.lossy for _, foreign, _ in self.matched.values())
         counts = {finding.problem: sum(f.problem == finding.problem for f in self.findings) for finding in self.findings}
         parts = [f"{len(self.matched)} of {self.clips} clips can be scored", *(f"{count} {name}" for name, count in counts.items())]
         lines = [", ".join(parts) + (f"; {lossy} lossy" if lossy else "")]
-        return "\n".join([*lines, *(f"  {f.problem}: {f.name}: {f.detail}" for f in self.findings)])
+        gray = [foreign.name for _, foreign, _ in self.matched.values() if foreign.gray]
+        return "\n".join([*lines, *(f"  {f.problem}: {f.name}: {f.detail}" for f in self.findings),
+                          *(f"  grayscale: {name}: its images have one channel and are scored as they are" for name in gray)])  # fmt: skip
 
 
 def pair(clips: Sequence[Clip], delivered: Sequence[ForeignClip], protocol: Protocol, reference_frame: int | None) -> Pairing:
@@ -79,24 +88,25 @@ def _names(clips: Sequence[Clip]) -> dict[str, Clip]:
 
 def _wrong(clip: Clip, foreign: ForeignClip, protocol: Protocol, reference: int | None) -> Finding | None:
     """The first thing that keeps this clip from being scored."""
+
+    def finding(problem: Problem, code: Code, detail: str) -> Finding:
+        return Finding(problem=problem, name=foreign.name, detail=detail, clip_id=clip.clip_id, code=code)
+
     if reference is not None and not 0 <= reference < clip.num_frames:
-        return Finding(problem="reference frame", name=foreign.name, detail=f"{reference} is not in 0..{clip.num_frames - 1}")
+        return finding("reference frame", "bad_annotation", f"{reference} is not in 0..{clip.num_frames - 1}")
     crop = foreign.meta.get("crop_box_in_source")
     if crop is not None and list(crop) != [0, 0, clip.width, clip.height]:
         detail = f"made from the crop {crop} of {clip.width}x{clip.height}; deliver whole frames, or make the data set of the cropped clips"
-        return Finding(problem="wrong size", name=foreign.name, detail=detail)
+        return finding("wrong size", "frame_size", detail)
     try:
         frames = foreign.frames(clip.num_frames)
     except ClipError as error:
-        problem: Problem = "wrong length" if error.code == "frame_count" else "unreadable"
-        return Finding(problem=problem, name=foreign.name, detail=error.reason)
+        return finding("wrong length" if error.code == "frame_count" else "unreadable", error.code, error.reason)
     if len(frames) != clip.num_frames:
-        detail = f"{len(frames)} frames, the true clip has {clip.num_frames}"
-        return Finding(problem="wrong length", name=foreign.name, detail=detail)
+        return finding("wrong length", "frame_count", f"{len(frames)} frames, the true clip has {clip.num_frames}")
     height, width = frames.shape[1:3]
     if not _fits((height, width), clip, protocol):
-        detail = f"{width}x{height}, the true clip is {clip.width}x{clip.height}"
-        return Finding(problem="wrong size", name=foreign.name, detail=detail)
+        return finding("wrong size", "frame_size", f"{width}x{height}, the true clip is {clip.width}x{clip.height}")
     return None
 
 

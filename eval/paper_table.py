@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,13 +11,17 @@ import pyarrow.compute as pc
 
 from eval.grid import Grid
 from eval.method_names import TITLES
+from eval.metrics import METRICS
 from eval.published.beside import MARK
 from eval.published.cells import Printed, printed_cells
 from eval.published.matching import column_scale, impossible, source_of
+from pipelines.delta_log import folder_of
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 
 _ARROWS = {"up": "↑", "down": "↓"}
+# remarks that the layout says in its own words
+_SAID_ALREADY = ("OCR lost decimal point", "presumably ", "below 24.17 dB", "see floor note", "printed in percent")
 
 
 _Column = tuple[str, str]  # metric as printed, data set id
@@ -34,7 +39,9 @@ def paper_grids(paper: str, table: str, benchmark: Iterable[Mapping[str, Any]] =
 
 
 def lake_grids(lake: Lake, paper: str, table: str) -> list[Grid]:
-    """The same with the rows of the lake's benchmark."""
+    """The same with the rows of the lake's benchmark; before there is a lake, without."""
+    if not lake.list_files(folder_of("benchmark")):
+        return paper_grids(paper, table)
     datasets = {cell.row["dataset_id"] for cell in printed_cells() if cell.row["paper"] == paper}
     rows = [row for dataset in sorted(datasets) for row in lake.rows("benchmark", pc.field("dataset") == dataset)]
     return paper_grids(paper, table, rows)
@@ -57,18 +64,18 @@ def _grid(cells: Sequence[Printed], ours: Sequence[Mapping[str, Any]]) -> Grid:
     lines: dict[_Line, dict[_Column, Printed]] = {}
     for cell in cells:
         lines.setdefault((cell.row["method"], cell.row["variant"]), {})[_column(cell)] = cell
-    several = len({dataset for _, dataset in columns if dataset != "none"}) > 1
+    datasets = list(dict.fromkeys(dataset for _, dataset in columns if dataset != "none"))
     rows, notes = [], []
     for line, held in lines.items():
         texts, found = _paper_line(line, held, list(columns))
         rows.append(texts)
         notes += found
     added = _our_lines(columns, ours)
-    head = ("Method", *(_title(column, cell, several) for column, cell in columns.items()))
+    head = ("Method", *(_title(column, cell, len(datasets) > 1) for column, cell in columns.items()))
     some = cells[0].row
-    return Grid(title=f"{some['paper']}, {some['table']} as printed" + (", and ours below" if added else ""), head=head,
-                rows=tuple([*rows, *added]), notes=tuple([*_source_notes(columns), *notes]),
-                rule_before=len(rows) if added else None)  # fmt: skip
+    title = f"{TITLES[some['paper']]}, {some['table']} ({', '.join(datasets)}) as printed"
+    return Grid(title=title + (", and ours below" if added else ""), head=head, rows=tuple([*rows, *added]),
+                notes=tuple([*_source_notes(columns), *notes, *_remarks(cells)]), rule_before=len(rows) if added else None)  # fmt: skip
 
 
 def _column(cell: Printed) -> _Column:
@@ -94,13 +101,13 @@ def _fullest(cells: Sequence[Printed]) -> list[_Column]:
 
 
 def _title(column: _Column, cell: Printed, several: bool) -> str:
-    scale = f" (×{cell.row['scale']:.0e})" if cell.row["scale"] not in (None, 1.0, 1e-2) else ""
+    scale = f" (×1E{math.log10(cell.row['scale']):.0f})" if cell.row["scale"] not in (None, 1.0, 1e-2) else ""
     where = f" {column[1]}" if several and column[1] != "none" else ""
     return f"{column[0]}{scale}{where} {_ARROWS[cell.row['better']]}"
 
 
 def _paper_line(line: _Line, held: Mapping[_Column, Printed], columns: Sequence[_Column]) -> tuple[tuple[str, ...], list[str]]:
-    name = " ".join(part for part in (line[0], f"({line[1]})" if line[1] else "") if part)
+    name = _name(line)
     texts, notes = [name], []
     siblings = [cell.row for cell in held.values()]
     for column in columns:
@@ -111,12 +118,20 @@ def _paper_line(line: _Line, held: Mapping[_Column, Printed], columns: Sequence[
         if why and cell:
             notes.append(f"{MARK} {name}, {column[0]} {cell.text}: {why}; not reproducible as this metric")
         if cell and corrected:
-            notes.append(f"{name}, {column[0]} {cell.text}: read as {cell.row['corrected_value']:g}, the decimal point is lost in the text")
+            notes.append(f"{name}, {column[0]} {cell.text}: read as {_corrected(cell)}, the decimal point is lost in the text")
     return tuple(texts), notes
+
+
+def _corrected(cell: Printed) -> str:
+    """The corrected value with the digits that are printed: 2740 is 27.40."""
+    value = float(cell.row["corrected_value"])
+    return f"{value:.{max(0, len(re.sub(r'[^0-9]', '', cell.text)) - len(str(int(value))))}f}"
 
 
 def _source_notes(columns: Mapping[_Column, Printed]) -> list[str]:
     """Which protocol and split would compare with this table, and how certain that is."""
+    if not any(cell.row["metric_id"] in METRICS for cell in columns.values()):
+        return ["answers of people: no protocol measures them"]
     some = next(iter(columns.values())).row
     source = source_of(some["paper"], some["table"])
     notes = [f"compares with protocol {source.protocol}; not certain: {source.doubt}"]
@@ -125,6 +140,37 @@ def _source_notes(columns: Mapping[_Column, Printed]) -> list[str]:
         if split:
             notes.append(f"{dataset}: split {split}" + (f"; not certain: {doubt}" if doubt else ""))
     return notes
+
+
+def _remarks(cells: Sequence[Printed]) -> list[str]:
+    """What is known of single cells (misprints, where a number comes from), each remark once with the cells it is about."""
+    about: dict[str, list[Printed]] = {}
+    for cell in cells:
+        text = "; ".join(part for part in (cell.row["note"] or "").split("; ") if not part.startswith(_SAID_ALREADY))
+        if text:
+            about.setdefault(text, []).append(cell)
+    return [f"{_whose(held, cells)}: {text}" for text, held in about.items()]
+
+
+def _whose(held: Sequence[Printed], cells: Sequence[Printed]) -> str:
+    """Rows and columns of some cells in words: "DisCo: L1, FVD" or "all rows: L1"."""
+    rows: dict[_Line, list[str]] = {}
+    for cell in held:
+        rows.setdefault((cell.row["method"], cell.row["variant"]), []).append(cell.row["metric"])
+    full = [cell.row["metric"] for cell in cells]
+    by_columns: dict[tuple[str, ...], list[str]] = {}
+    for line, metrics in rows.items():
+        by_columns.setdefault(tuple(dict.fromkeys(metrics)), []).append(_name(line))
+    everyone = len({(cell.row["method"], cell.row["variant"]) for cell in cells})
+    parts = []
+    for columns, names in by_columns.items():
+        who = "all rows" if len(names) == everyone else ", ".join(names)
+        parts.append(who if set(columns) == set(full) else f"{who} ({', '.join(columns)})")
+    return "; ".join(parts)
+
+
+def _name(line: _Line) -> str:
+    return " ".join(part for part in (line[0], f"({line[1]})" if line[1] else "") if part)
 
 
 def _our_lines(columns: Mapping[_Column, Printed], ours: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

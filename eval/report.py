@@ -17,6 +17,7 @@ from eval.latex import table_latex
 from eval.method_names import method_title
 from eval.networks import current_digests
 from eval.page import render, write_file
+from eval.prediction_flags import handicaps, said_of_clips
 from eval.protocol_facts import protocol_facts
 from eval.protocols import protocol_named
 from eval.strips import Predictions, clip_strips
@@ -104,7 +105,7 @@ def _findings(
         "drill": worst_and_best(lake, table, scores, clips, predictions, metric=drill, show=shown),
         "curves": _curves(lake, predictions),
         "comparisons": compared,
-        "cautions": cautions(rows, compared),
+        "cautions": [*cautions(rows, compared), *handicaps(table, predictions)],
         "extremes": extremes(table, scores),
         "changes": changes(lake, table),
         "timelines": timelines(lake, table),
@@ -156,7 +157,7 @@ def _made_from(lake: Lake, table: BenchmarkTable, predictions: Predictions) -> d
                 "prediction": line.prediction_id,
                 "sampler": row.get("sampler") or "–",
                 "checkpoint": row.get("checkpoint_id") or "–",
-                "lossy": "lossy" if row.get("lossy") else "lossless",
+                "clips": said_of_clips(list(predictions[line.prediction_id].values())),
             }
         )
     names = ("checkpoint_id", "method", "variant", "stage", "seed", "steps", "parameters", "digest", "code_version")

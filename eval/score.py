@@ -66,7 +66,8 @@ def score(lake: Lake, *, protocol: str, dataset: str, split: str, prediction_id:
         missing=dict(scorer.networks.missing),
     )
     for start in range(0, len(pairs), _CLIPS_PER_COMMIT):
-        _score_batch(scorer, pairs[start : start + _CLIPS_PER_COMMIT], report, progress, lineage)
+        batch = pairs[start : start + _CLIPS_PER_COMMIT]
+        _score_batch(scorer.for_clips(batch), batch, report, progress, lineage)
     report.seconds = time.monotonic() - started
     return report
 

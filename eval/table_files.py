@@ -30,7 +30,8 @@ def table_markdown(table: BenchmarkTable, ablations: Sequence[Section] = ()) -> 
 
 def tables_text(table: BenchmarkTable, ablations: Sequence[Section] = ()) -> str:
     """`table_text`, then the ablations."""
-    return "\n\n".join([table_text(table), *(section_text(section, small=True) for section in ablations)])
+    below = ("\n".join([section_text(section, small=True), *(f"note: {note}" for note in section.notes)]) for section in ablations)
+    return "\n\n".join([table_text(table), *below])
 
 
 def printed_markdown(table: BenchmarkTable) -> str:

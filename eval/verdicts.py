@@ -21,19 +21,34 @@ def verdicts(by_method: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[
 
 
 def beats_floor(cells: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
-    """metric id -> is the method better than copying the reference; metrics of the main table that judge and that both have."""
-    answer = {}
-    for metric in METRICS.values():
-        mine, theirs = cells.get(metric.id), floor.get(metric.id)
-        if metric.group == MAIN and metric.judges and mine and theirs and mine["value"] is not None and theirs["value"] is not None:
-            answer[metric.id] = bool(mine["value"] > theirs["value"]) if metric.better == "up" else bool(mine["value"] < theirs["value"])
-    return answer
+    """metric id -> is the method better than copying the reference; metrics of the main table that judge and that both have.
+
+    A number of fewer clips than the floor's is of other clips, so it is not compared.
+    """
+    return {metric: mine["value"] > theirs["value"] if METRICS[metric].better == "up" else mine["value"] < theirs["value"]
+            for metric, (mine, theirs) in _both(cells, floor).items() if mine["clips"] == theirs["clips"]}  # fmt: skip
+
+
+def _both(
+    cells: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """metric id -> (row of the method, row of the floor), where both have a value that judges."""
+    wanted = [
+        metric.id for metric in METRICS.values() if metric.group == MAIN and metric.judges and metric.id in cells and metric.id in floor
+    ]
+    pairs = {metric: (cells[metric], floor[metric]) for metric in wanted}
+    return {metric: pair for metric, pair in pairs.items() if None not in (pair[0]["value"], pair[1]["value"])}
 
 
 def _verdict(cells: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, Any]]) -> str:
     some = next(iter(cells.values()))
     name = " ".join(part for part in (method_title(some), f"({method_detail(some)})") if part)
     answer = beats_floor(cells, floor)
+    other = {metric: pair for metric, pair in _both(cells, floor).items() if metric not in answer}
+    if other and not answer:
+        mine, theirs = next(iter(other.values()))
+        return (f"{name} was scored on {mine['clips']} clips, copying the reference frame on {theirs['clips']}, so their numbers do not compare; "
+                "method against method uses the clips that both have.")  # fmt: skip
     if not answer:
         return f"{name} shares no number with copying the reference frame."
     won, lost = [m for m, better in answer.items() if better], [m for m, better in answer.items() if not better]

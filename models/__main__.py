@@ -1,4 +1,4 @@
-"""`python -m models`: train a stage, animate held-out clips, train the demo's autoencoder; on a lake, without Dagster.
+"""`python -m models`: train a stage, animate held-out clips; on a lake, without Dagster.
 
 Exit status: 0 all done; 1 finished, some clips failed; 2 input that cannot be used.
 """
@@ -23,7 +23,6 @@ Examples:
   python -m models train --home lake --dataset performers_dance --model animate_anyone:demo:0
   python -m models train --home lake --dataset performers_dance --model animate_anyone:brief:0 --stage stage_1
   python -m models generate --home lake --dataset performers_dance --model copy_reference
-  python -m models autoencoder --out my_autoencoder --steps 500
 
 A model is written method:variant:seed; variant and seed may be left out.
 """
@@ -97,21 +96,6 @@ def generate_command(home: Path, dataset: str, model: str) -> None:
     for clip_id, reason in done.failures.items():
         click.echo(f"  {clip_id}: {reason}", err=True)
     sys.exit(1 if done.failures else 0)
-
-
-@main.command("autoencoder", epilog=_EXAMPLES)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; default: the one that the project ships.")
-@click.option("--steps", type=click.IntRange(min=1), help="Training steps; default: those of the shipped one.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def autoencoder_command(out: Path | None, steps: int | None, seed: int) -> None:
-    """Train the demo's autoencoder on performers and measure it on people that it never saw."""
-    from dataclasses import replace
-
-    from models.tiny.autoencoder import SHIPPED, AutoencoderConfig, train_autoencoder
-
-    config = AutoencoderConfig()
-    facts = train_autoencoder(out or SHIPPED, replace(config, steps=steps) if steps else config, seed=seed)
-    click.echo(f"{out or SHIPPED}: {facts['psnr_db']} dB on unseen people after {facts['config']['steps']} steps ({facts['seconds']} s)")
 
 
 def run() -> None:

@@ -36,7 +36,7 @@ class LatentCodec:
 
         if not (folder / "config.json").is_file():
             raise UserError(
-                f"no autoencoder in {folder}: config.json is missing; give a folder made by `python -m models autoencoder`, or a VAE's"
+                f"no autoencoder in {folder}: config.json is missing; give a folder made by `rotoscope tiny train autoencoder`, or a VAE's"
             )
         kind = json.loads((folder / "config.json").read_text())["_class_name"]
         if kind == "AutoencoderKL":

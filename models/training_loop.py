@@ -101,8 +101,8 @@ class TrainingState:
             if f"{name}.first" in moments:
                 self.optimizer.state[parameter] = {
                     "step": moments[f"{name}.step"],
-                    "exp_avg": moments[f"{name}.first"],
-                    "exp_avg_sq": moments[f"{name}.second"],
+                    "exp_avg": moments[f"{name}.first"].to(parameter.device),
+                    "exp_avg_sq": moments[f"{name}.second"].to(parameter.device),
                 }
         return True
 

@@ -21,7 +21,13 @@ RETRIES = 20
 T = TypeVar("T")
 _READS = 4
 _COMMIT_ID = "rotoscope_commit"
-_RETENTION = {"delta.deletedFileRetentionDuration": "interval 90 days", "delta.logRetentionDuration": "interval 90 days"}
+_PROPERTIES = {
+    "delta.deletedFileRetentionDuration": "interval 90 days",
+    "delta.logRetentionDuration": "interval 90 days",
+    # Opening a table reads every entry of the log since its last checkpoint: with the package's own 100, commits get slower and the
+    # process larger all through the first hundreds.
+    "delta.checkpointInterval": "10",
+}
 
 
 @contextmanager
@@ -57,7 +63,7 @@ def read_delta(storage: Storage, read: Callable[[], T]) -> T:
 
 
 def create_table(storage: Storage, spec: TableSpec) -> None:
-    """Make a missing table, or add the columns that an older one lacks (null in old rows)."""
+    """Make a missing table, or add the columns (null in old rows) and properties that an older one lacks."""
     from deltalake import DeltaTable
     from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
@@ -69,6 +75,9 @@ def create_table(storage: Storage, spec: TableSpec) -> None:
                 missing = _missing_columns(spec, table)
                 if missing:
                     table.alter.add_columns(missing)
+                    table = DeltaTable(url, storage_options=options)
+                if _PROPERTIES.items() - table.metadata().configuration.items():
+                    table.alter.set_table_properties(_PROPERTIES)
             return
         except TableNotFoundError:
             read_delta(storage, lambda: _create(spec, url, options))  # noqa: B023  # called at once
@@ -81,7 +90,7 @@ def create_table(storage: Storage, spec: TableSpec) -> None:
 def _create(spec: TableSpec, url: str, options: dict[str, str]) -> None:
     from deltalake import DeltaTable
 
-    DeltaTable.create(url, schema=spec.schema, mode="ignore", configuration=_RETENTION, storage_options=options)
+    DeltaTable.create(url, schema=spec.schema, mode="ignore", configuration=_PROPERTIES, storage_options=options)
 
 
 def _missing_columns(spec: TableSpec, table: Any) -> list[Any]:
@@ -96,22 +105,23 @@ def try_commit(
     storage: Storage,
     handle: Any,
     spec: TableSpec,
-    rows: pa.Table,
+    rows: Iterable[pa.Table],
     removed: Iterable[Part],
     lineage: Mapping[str, Any],
     *,
     data_change: bool = True,
 ) -> bool:
-    """One atomic commit against the version that `handle` has read; False when another writer was faster."""
+    """One atomic commit against the version that `handle` has read; False when another writer was faster.
+
+    rows: each table becomes a part of its own and is dropped before the next one is asked for.
+    """
     from deltalake.exceptions import CommitFailedError
     from deltalake.transaction import AddAction, CommitProperties, PostCommitHookProperties, RemoveAction, Transaction
 
     now_ms, commit_id = int(time.time() * 1000), uuid.uuid4().hex
     actions: list[Any] = [RemoveAction(part.path, data_change, now_ms) for part in removed]
-    name = None
-    if rows.num_rows:
-        name, size, statistics = write_part(storage, spec, folder_of(spec.name), rows)
-        actions.append(AddAction(name, size, {}, now_ms, data_change, statistics))
+    written = [write_part(storage, spec, folder_of(spec.name), table) for table in rows if table.num_rows]
+    actions += [AddAction(name, size, {}, now_ms, data_change, statistics) for name, size, statistics in written]
     version = handle.version() + 1
     properties = CommitProperties(
         custom_metadata={APPLICATION: json.dumps(dict(lineage), default=str), _COMMIT_ID: commit_id},
@@ -130,7 +140,7 @@ def try_commit(
             return True
         if isinstance(error, UserError):  # the part stays: nobody can say that the commit will not arrive
             raise
-        if name is not None:
+        for name, *_ in written:
             storage.remove(f"{folder_of(spec.name)}/{name}")
         return False
     return True

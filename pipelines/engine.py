@@ -13,23 +13,23 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, NodeDiedError, ObjectLostError, OutOfDiskError, OutOfMemoryError, RayActorError, RayTaskError
 
+from pipelines.engine_slot import Slot
 from pipelines.errors import UserError
 from pipelines.extract_worker import Result, Task, Worker, WorkerSpec, failed
+from pipelines.heap import limit_arenas_of_children
 
 _IN_FLIGHT = 2  # clips per actor: one at work, one that is decoded ahead
 _LOAD_LIMIT_S = 600.0
 _FETCH_LIMIT_S = 60.0  # for a finished result that lies on another node
 _ANSWER_LIMIT_S = 20.0  # a worker that is asked for its time and says nothing for so long is stuck in native code
 _RECOUNT_S = 5.0  # an actor that does not start by then may wait for a node that has left
-# The worker died, or its node with the rows on it.
-_DEATHS = (RayActorError, NodeDiedError, ObjectLostError, OutOfMemoryError, GetTimeoutError)
+_DEATHS = (RayActorError, NodeDiedError, ObjectLostError, OutOfMemoryError, GetTimeoutError)  # a worker, or its node with the rows
 _LOCAL_TOKEN = secrets.token_hex(32)  # Ray reads a token once per process, so it is drawn once per process
 
 
@@ -37,8 +37,7 @@ class RayEngine:
     """Runs tasks on Ray actors.
 
     actors: default one per CPU (or per 1 / num_gpus of a GPU), never more than tasks.
-    num_cpus: of the local Ray, default all.  num_gpus: the fraction of a GPU that one actor takes.
-    temp_dir: where a local Ray keeps sockets and logs.
+    num_cpus, temp_dir: of the local Ray (default all; sockets and logs).  num_gpus: the fraction of a GPU that one actor takes.
     """
 
     name = "ray"
@@ -57,8 +56,8 @@ class RayEngine:
             while pool.busy:
                 yield from pool.step()
         except OutOfDiskError:
-            cause = f"the disk of Ray's temporary folder is full ({self._temp_dir or '/tmp/ray'})"
-            raise UserError(f"{cause}; free some space, or set RAY_TMPDIR") from None
+            place = self._temp_dir or "/tmp/ray"
+            raise UserError(f"the disk of Ray's temporary folder is full ({place}); free some space, or set RAY_TMPDIR") from None
         finally:
             if pool is not None:
                 pool.kill()
@@ -68,8 +67,8 @@ class RayEngine:
     def _size(self, tasks: int) -> int:
         most = _room(self._num_gpus)
         if not most and self._num_gpus:
-            held = ray.cluster_resources().get("GPU", 0)
-            raise UserError(f"an actor wants {self._num_gpus} GPU, Ray has {held:g}; choose the device cpu, or a cluster with GPUs")
+            held = f"Ray has {ray.cluster_resources().get('GPU', 0):g}"
+            raise UserError(f"an actor wants {self._num_gpus} GPU, {held}; choose the device cpu, or a cluster with GPUs")
         return max(1, min(self._actors or most, most, tasks))
 
 
@@ -86,9 +85,9 @@ def _connect(num_cpus: int | None, temp_dir: Path | None, *, shared_storage: boo
     address = os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not address:
-        # Ray 2.60 protects a local cluster with a token from the environment, else from a file that it writes into the
-        # home folder. Ours lives in this process and its children only.
+        # Ray 2.60 takes a token from the environment, else from a file that it writes into the home folder. Ours lives in our processes only.
         os.environ.setdefault("RAY_AUTH_TOKEN", _LOCAL_TOKEN)
+        limit_arenas_of_children()
         place = {} if temp_dir is None else {"_temp_dir": str(temp_dir)}
         ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **quiet, **place)
         return True
@@ -145,24 +144,6 @@ class _Actor:
         return self._worker.seconds_on(task)
 
 
-@dataclass
-class _Slot:
-    """One actor and its calls in order; the first is at work since `since`, as far as the driver saw. A call without a task is the loading."""
-
-    actor: Any
-    calls: deque[tuple[Any, Task | None]]
-    since: float = field(default_factory=time.monotonic)
-    question: tuple[Any, float] | None = None  # how long the worker itself says it is at the first call, and when it was asked
-
-    def begin(self) -> None:
-        """Another call is the first one from now on."""
-        self.since, self.question = time.monotonic(), None
-
-    @property
-    def tasks(self) -> list[Task]:
-        return [task for _, task in self.calls if task is not None]
-
-
 class _Pool:
     """The actors and what they do. We replace them: Ray's own restart would not know which clip killed an actor, nor count its tries."""
 
@@ -199,9 +180,9 @@ class _Pool:
         for slot in self._slots:
             ray.kill(slot.actor, no_restart=True)
 
-    def _new_slot(self) -> _Slot:
+    def _new_slot(self) -> Slot:
         actor = self._actor_class.remote(self._spec)
-        return _Slot(actor=actor, calls=deque([(actor.load.remote(), None)]))
+        return Slot(actor=actor, calls=deque([(actor.load.remote(), None)]))
 
     def _fill(self) -> None:
         """One clip for everybody before anybody gets a second."""
@@ -210,17 +191,17 @@ class _Pool:
                 if self._waiting and len(slot.calls) < min(depth, self._most_calls(slot)):
                     self._give(slot, self._waiting.popleft())
 
-    def _most_calls(self, slot: _Slot) -> int:
+    def _most_calls(self, slot: Slot) -> int:
         """A clip on its second try has a worker to itself, so that a death is never blamed on a neighbour that was decoded ahead."""
         return 1 if self._waiting[0] in self._retried or not self._retried.isdisjoint(slot.tasks) else _IN_FLIGHT
 
-    def _give(self, slot: _Slot, task: Task) -> None:
+    def _give(self, slot: Slot, task: Task) -> None:
         slot.actor.announce.remote(task)
         slot.calls.append((slot.actor.run.remote(task), task))
         if len(slot.calls) == 1:
             slot.begin()
 
-    def _finish(self, slot: _Slot) -> Iterator[Result]:
+    def _finish(self, slot: Slot) -> Iterator[Result]:
         call, task = slot.calls[0]
         try:
             result = ray.get(call, timeout=_FETCH_LIMIT_S)
@@ -238,7 +219,7 @@ class _Pool:
         else:
             yield result
 
-    def _died(self, slot: _Slot, task: Task | None, error: Exception) -> Iterator[Result]:
+    def _died(self, slot: Slot, task: Task | None, error: Exception) -> Iterator[Result]:
         """The clip at work gets one more try, then its code; what waited behind it just waits again."""
         self._replace(slot, again=slot.tasks[1:] if task is not None else slot.tasks)
         if task is None:
@@ -255,7 +236,7 @@ class _Pool:
             self._retried.add(task)
             self._waiting.append(task)
 
-    def _stop_if_late(self, slot: _Slot) -> Iterator[Result]:
+    def _stop_if_late(self, slot: Slot) -> Iterator[Result]:
         if not slot.calls:
             return
         task, late = slot.calls[0][1], time.monotonic() - slot.since
@@ -263,17 +244,18 @@ class _Pool:
             self._drop(slot)
             return
         limit = _LOAD_LIMIT_S if task is None else self._time_limit_s
-        if late < limit or ray.wait([slot.calls[0][0]], timeout=0)[0]:  # finished or dead: the driver was busy, the next step looks at it
-            return
+        if late < limit or ray.wait([slot.calls[0][0]], timeout=0)[0]:
+            return  # finished or dead: the driver was busy, the next step looks at it
         if task is None:
-            cause = f"a Ray worker did not load its networks in {limit:g} s"
-            raise UserError(f"{cause}; check RAY_ADDRESS and the weights, or use engine=serial")
+            raise UserError(
+                f"a Ray worker did not load its networks in {limit:g} s; check RAY_ADDRESS and the weights, or use engine=serial"
+            )
         if not self._worker_agrees(slot, task):
             return
         self._replace(slot, again=slot.tasks[1:])
         yield failed(self._spec, task, "timeout", f"not finished in {limit:g} s; raise the time limit, or cut the clip")
 
-    def _worker_agrees(self, slot: _Slot, task: Task) -> bool:
+    def _worker_agrees(self, slot: Slot, task: Task) -> bool:
         """Whether the clip has used up its time by the worker's own clock: a clip that waited for a busy driver, node or queue is not late."""
         now = time.monotonic()
         if slot.question is None:
@@ -289,7 +271,7 @@ class _Pool:
         slot.question, slot.since = None, asked - seconds
         return seconds >= self._time_limit_s
 
-    def _replace(self, slot: _Slot, again: Sequence[Task]) -> None:
+    def _replace(self, slot: Slot, again: Sequence[Task]) -> None:
         """Kill the actor and start another one; `again` goes back to the head of the queue."""
         ray.kill(slot.actor, no_restart=True)
         self._waiting.extendleft(reversed(again))
@@ -297,7 +279,7 @@ class _Pool:
         slot.actor, slot.calls = fresh.actor, fresh.calls
         slot.begin()
 
-    def _drop(self, slot: _Slot) -> None:
+    def _drop(self, slot: Slot) -> None:
         """Do without an actor for which no node has room any more."""
         ray.kill(slot.actor, no_restart=True)
         self._waiting.extendleft(reversed(slot.tasks))

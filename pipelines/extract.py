@@ -20,6 +20,7 @@ from pipelines.clip import Clip
 from pipelines.errors import UserError
 from pipelines.extract_worker import Engine, Extractor, Result, Rows, Task, WorkerSpec, from_ipc
 from pipelines.full_disk import telling_full_disk
+from pipelines.heap import keep_heap_small
 from pipelines.lake import Lake
 from pipelines.progress import Progress
 from pipelines.serial_engine import SerialEngine
@@ -70,6 +71,7 @@ def extract(
     Raises UserError (missing weights, unknown engine, full disk); what is finished is committed first, as with Ctrl-C.
     """
     started = time.monotonic()
+    keep_heap_small()
     runner = engine_named(engine) if isinstance(engine, str) else engine
     digests = _digests(extractors, lake)
     spec = WorkerSpec(extractors=tuple(extractors), digests=digests, device=device, shared_storage=lake.storage.remote)

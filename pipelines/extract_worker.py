@@ -15,6 +15,7 @@ from pipelines.clip_reader import ClipReader
 from pipelines.crop import to_full_frame
 from pipelines.errors import ClipError, Code, UserError
 from pipelines.full_disk import is_disk_full, telling_full_disk
+from pipelines.heap import keep_heap_small
 from pipelines.micro_batch import MicroBatch, is_out_of_memory, own_copy
 from pipelines.tables import SPARSE, TABLES
 
@@ -102,6 +103,7 @@ class Worker:
         """Load every network. Raises UserError where weights are missing or differ from the driver's."""
         import av  # noqa: F401  # so that the first clip's time is its own
 
+        keep_heap_small()
         for extractor in self._spec.extractors:
             if extractor.weights_digest() != self._spec.digests[extractor.name]:
                 raise UserError(

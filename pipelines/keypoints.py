@@ -1,4 +1,4 @@
-"""Whole-body keypoints: layouts, the drawn skeleton, retargeting. Geometry only, no network.
+"""Whole-body keypoints: layouts and the drawn skeleton. Geometry only, no network.
 
 The layout is COCO-WholeBody (Jin et al. 2020): 17 body, 6 feet, 68 face (iBUG order), 21 + 21 hand points. Left and
 right are the person's own. Points are (x, y) in pixels, origin at the top left corner of the image; a point below
@@ -19,8 +19,6 @@ Points = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
 """[..., N] in 0..1."""
 Image = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
 KEYPOINTS = 133
 VISIBLE = 0.3  # a point scoring more is drawn and fitted
@@ -176,100 +174,3 @@ class _Pen:
     def _shade(self, colour: tuple[int, int, int], scores: Scores) -> tuple[float, float, float]:
         factor = float(np.clip(scores, 0, 1).prod()) if self.weighted else 1.0
         return colour[0] * factor, colour[1] * factor, colour[2] * factor
-
-
-# --- retargeting; index 133 is the neck, the middle of the shoulders ---
-
-_NECK = 133
-_BONES = (
-    (_NECK, 0), (_NECK, 5), (_NECK, 6), (5, 7), (7, 9), (6, 8), (8, 10), (0, 1), (1, 3), (0, 2), (2, 4),
-    (11, 13), (13, 15), (12, 14), (14, 16),
-)  # fmt: skip
-_TWIN = {5: 6, 7: 8, 9: 10, 1: 2, 3: 4, 13: 14, 15: 16}  # child of a bone -> child of its mirror
-_TWIN.update({right: left for left, right in list(_TWIN.items())})
-_FOLLOWERS = {0: FACE, 9: LEFT_HAND, 10: RIGHT_HAND, 15: slice(17, 20), 16: slice(20, 23)}
-
-
-def retarget_limb(driving: Points, driving_scores: Scores, reference: Points, reference_scores: Scores) -> Points:
-    """Rescale the driving skeleton's limbs to the reference's ("limb", after AnimateAnyone Sec. 4.1 and UniAnimate).
-
-    driving [T, 133, 2] and driving_scores [T, 133] in pixels of the driving video; reference [133, 2] and
-    reference_scores [133] in pixels of the reference image; returns [T, 133, 2] in pixels of the reference image.
-    One frame k0, the most complete, fixes all lengths; the neck of k0 lands on the reference's neck.
-    Raises ValueError when no body joint is visible both in the reference and in k0.
-    """
-    # UniAnimate takes frame 0 and fails where it is incomplete.
-    visible = driving_scores[:, BODY] > VISIBLE
-    k0 = int(np.argmax(visible.sum(axis=1) + driving_scores[:, BODY].mean(axis=1)))
-    points, target = _with_neck(driving), _with_neck(reference)
-    seen = _seen(driving_scores[k0]) & _seen(reference_scores)
-    scale = _body_scale(points[k0], target, seen)
-    neck = points[:, _NECK:]
-    shaped = (points - neck) * scale  # relative to the neck: [T, 134, 2]
-    shaped += _bone_offsets(shaped, _bone_ratios(shaped[k0], target, seen))
-    motion = (neck - neck[k0]) * scale[1]  # root motion is scaled by sy in both directions
-    placed = shaped + motion
-    return np.asarray((placed + _anchor(placed[k0], target, seen))[:, :_NECK], np.float32)
-
-
-def _with_neck(points: Points) -> Floats:
-    plain = points.astype(np.float64)
-    neck = (plain[..., 5:6, :] + plain[..., 6:7, :]) / 2
-    return np.concatenate([plain, neck], axis=-2, dtype=np.float64)
-
-
-def _seen(scores: Scores) -> Flags:
-    visible = scores > VISIBLE
-    return np.append(visible, visible[5] & visible[6])
-
-
-def _length(points: Floats, a: int, b: int) -> float:
-    return float(np.hypot(*(points[b] - points[a])))
-
-
-def _body_scale(driving: Floats, target: Floats, seen: Flags) -> Floats:
-    """(sx, sy): ratios of shoulder widths and torso heights; one stands in for the other, 1 where neither is seen."""
-    shoulders = _ratio(_length(target, 5, 6), _length(driving, 5, 6)) if seen[[5, 6]].all() else None
-    torso = None
-    if seen[[5, 6, 11, 12]].all():
-        heights = [float(np.hypot(*(pose[[11, 12]].mean(axis=0) - pose[_NECK]))) for pose in (target, driving)]
-        torso = _ratio(*heights)
-    sy = torso or shoulders or 1.0
-    # A person seen from the side has almost no shoulder width.
-    sx = float(np.clip(shoulders or sy, 0.5 * sy, 2 * sy))
-    return np.array([sx, sy])
-
-
-def _ratio(target: float, driving: float) -> float | None:
-    return target / driving if driving > 0 and target > 0 else None
-
-
-def _bone_ratios(driving: Floats, target: Floats, seen: Flags) -> dict[int, float]:
-    """Reference over driving length of every bone, by its child; a missing bone takes its mirror's ratio, else 1."""
-    measured = {child: _ratio(_length(target, parent, child), _length(driving, parent, child))
-                for parent, child in _BONES if seen[parent] and seen[child]}  # fmt: skip
-    ratios = {}
-    for _, child in _BONES:
-        ratio = measured.get(child) or measured.get(_TWIN.get(child, child)) or 1.0
-        ratios[child] = float(np.clip(ratio, 0.5, 2))
-    return ratios
-
-
-def _bone_offsets(points: Floats, ratios: dict[int, float]) -> Floats:
-    """How far each point moves, [T, 134, 2]: (r - 1)(child - parent), handed on to all descendants."""
-    offsets = np.zeros_like(points)
-    for parent, child in _BONES:  # parents come before their children
-        offsets[:, child] = offsets[:, parent] + (ratios[child] - 1) * (points[:, child] - points[:, parent])
-        if child in _FOLLOWERS:
-            offsets[:, _FOLLOWERS[child]] = offsets[:, child, None]
-    return offsets
-
-
-def _anchor(placed: Floats, target: Floats, seen: Flags) -> Floats:
-    """The one translation of the whole sequence: neck onto neck, or the mean of the joints that both show."""
-    if seen[_NECK]:
-        return np.asarray(target[_NECK] - placed[_NECK])
-    joints = np.flatnonzero(seen[BODY])
-    if joints.size == 0:
-        raise ValueError("no body joint is visible in both the reference and the driving clip; take another reference")
-    return np.asarray((target[joints] - placed[joints]).mean(axis=0))

@@ -29,11 +29,12 @@ from pipelines.lake_rows import as_table
 from pipelines.lake_rows import digest_rows as digest_rows
 from pipelines.lake_rows import spec_of as spec_of
 from pipelines.lake_rows import write_parquet as write_parquet
-from pipelines.parts import Part, dataset_of, key_filter, key_values, parts_of
+from pipelines.parts import Part, dataset_of, groups_of, key_filter, key_values, parts_of
 from pipelines.storage import Storage
 from pipelines.tables import TABLES, TableSpec
 
-_SMALL_PART_BYTES = 32 << 20
+_SMALL_PART_BYTES = 16 << 20  # parts below this weight are merged
+_REWRITE_BYTES = 32 << 20  # so much is read at a time to be written again, whatever the size of the table
 _FOLDERS = ("delta", "tables", "videos", "checkpoints", "generated", "reports")
 
 
@@ -194,46 +195,56 @@ class Lake:
         return self._commit(spec, spec.schema.empty_table(), lineage or {}, doomed=doomed) if doomed.num_rows else self.version(table)
 
     def compact(self, table: str) -> int:
-        """Merge small parts into one, through the same writer; returns the version."""
-        spec = spec_of(table)
-        for _ in range(RETRIES):
+        """Merge small parts, neighbours by key together, through the same writer; returns the version. Memory does not grow with the table."""
+        spec, lost = spec_of(table), 0
+        while lost < RETRIES:
             handle = self.open_table(table)
-            small = [part for part in parts_of(handle, spec) if part.size < _SMALL_PART_BYTES]
-            if len(small) < 2:
+            small = [part for part in parts_of(handle, spec) if part.weight < _SMALL_PART_BYTES]
+            group = next((group for group in groups_of(small, _REWRITE_BYTES) if len(group) > 1), None)
+            if group is None:
                 break
-            merged = self._scan(spec, small, spec.schema.names, None)
-            if try_commit(self.storage, handle, spec, merged, small, {"operation": "compact"}, data_change=False):
-                break
+            merged = self._scan(spec, group, spec.schema.names, None)
+            lost += not try_commit(self.storage, handle, spec, [merged], group, {"operation": "compact"}, data_change=False)
         return self.version(table)
 
     def _commit(self, spec: TableSpec, new: pa.Table, lineage: Mapping[str, Any], doomed: pa.Table | None = None) -> int:
         keys = (new if doomed is None else doomed).select(list(spec.key))
         for attempt in range(RETRIES):
             handle = self.open_table(spec.name)
-            touched, kept = self._untouched_rows(spec, parts_of(handle, spec), keys)
-            if try_commit(self.storage, handle, spec, pa.concat_tables([kept, new]), touched, lineage):
+            touched = self._touched(spec, parts_of(handle, spec), keys)
+            if try_commit(self.storage, handle, spec, self._rewritten(spec, touched, keys, new), touched, lineage):
                 self.publish(spec.name)
                 return self.version(spec.name)
             time.sleep(0.01 * (attempt + 1))
         raise UserError(f"table {spec.name} is being written by too many others at once; run the command again")
 
-    def _untouched_rows(self, spec: TableSpec, parts: Sequence[Part], keys: pa.Table) -> tuple[list[Part], pa.Table]:
-        """Parts that hold a row of one of `keys`, and their other rows. Only parts and row groups where a key may be are opened."""
-        wanted, values = keys.append_column("_new", pa.array([True] * keys.num_rows)), key_values(spec, keys)
-        near = key_filter(spec, values)
-        touched, kept = [], [spec.schema.empty_table()]
+    def _touched(self, spec: TableSpec, parts: Sequence[Part], keys: pa.Table) -> list[Part]:
+        """Parts that hold a row of one of `keys`. Only parts and row groups where a key may be are opened."""
+        values = key_values(spec, keys)
+        near, touched = key_filter(spec, values), []
         for part in parts:
-            if not part.may_hold(values):
-                continue
-            found = self._scan(spec, [part], spec.key, near)
-            if not found.num_rows or not found.join(keys, keys=list(spec.key), join_type="left semi").num_rows:
-                continue
-            whole = self._scan(spec, [part], spec.schema.names, None)
-            held = whole.select(list(spec.key)).append_column("_row", pa.array(range(whole.num_rows), pa.int64()))
-            joined = held.join(wanted, keys=list(spec.key), join_type="left outer")
-            touched.append(part)
-            kept.append(whole.take(joined.filter(pc.is_null(joined["_new"]))["_row"].sort()))
-        return touched, pa.concat_tables(kept)
+            if part.may_hold(values):
+                found = self._scan(spec, [part], spec.key, near)
+                if found.num_rows and found.join(keys, keys=list(spec.key), join_type="left semi").num_rows:
+                    touched.append(part)
+        return touched
+
+    def _rewritten(self, spec: TableSpec, touched: Sequence[Part], keys: pa.Table, new: pa.Table) -> Iterator[pa.Table]:
+        """The rows of the touched parts without those of `keys`, a bounded group of parts at a time; the new rows go with the last group."""
+        wanted = keys.append_column("_new", pa.array([True] * keys.num_rows))
+        *before, last = [*groups_of(touched, _REWRITE_BYTES)] or [[]]
+        for group in before:
+            yield self._kept(spec, group, wanted)
+        yield pa.concat_tables([self._kept(spec, last, wanted), new])
+
+    def _kept(self, spec: TableSpec, parts: Sequence[Part], wanted: pa.Table) -> pa.Table:
+        """Rows of the parts whose key is not among `wanted`."""
+        if not parts:
+            return spec.schema.empty_table()
+        whole = self._scan(spec, parts, spec.schema.names, None)
+        held = whole.select(list(spec.key)).append_column("_row", pa.array(range(whole.num_rows), pa.int64()))
+        joined = held.join(wanted, keys=list(spec.key), join_type="left outer")
+        return whole.take(joined.filter(pc.is_null(joined["_new"]))["_row"].sort())
 
     def publish(self, table: str) -> None:
         """Write the plain snapshot of a table that people read; again where another commit came in between."""

@@ -10,7 +10,7 @@ import bisect
 import itertools
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +23,23 @@ from pipelines.storage import Storage, explained
 from pipelines.tables import TableSpec
 
 CLIPS_PER_ROW_GROUP = 16
+_KEY_BYTES = 200  # of one row: data set, clip id, extractor, digest
 _MANY = 4096  # more distinct key values than this are compared by range only
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One file of a table's version: path relative to the table's folder, size in bytes, bounds of its key columns where known."""
+    """One file of a table's version: path relative to the table's folder, size in bytes, bounds of its key columns and rows where known."""
 
     path: str
     size: int
     bounds: Mapping[str, tuple[Any, Any]]
+    rows: int = 0
+
+    @property
+    def weight(self) -> int:
+        """Roughly the bytes that its rows fill in memory: key texts that repeat take no room in the file, but do when they are read."""
+        return self.size + self.rows * _KEY_BYTES
 
     def may_hold(self, values: Mapping[str, list[Any]]) -> bool:
         """False when the bounds rule out every row whose key values are among `values` (sorted lists by column)."""
@@ -52,8 +59,20 @@ def parts_of(handle: Any, spec: TableSpec) -> list[Part]:
     for action in actions:
         bounds = {name: (action.get(f"min.{name}"), action.get(f"max.{name}")) for name in spec.key}
         known = {name: pair for name, pair in bounds.items() if None not in pair}
-        parts.append(Part(path=action["path"], size=action["size_bytes"], bounds=known))
+        parts.append(Part(path=action["path"], size=action["size_bytes"], bounds=known, rows=action.get("num_records") or 0))
     return sorted(parts, key=lambda part: part.path)
+
+
+def groups_of(parts: Iterable[Part], most: int) -> Iterator[list[Part]]:
+    """Neighbours by key together, each group of a weight of at most `most` (or one part): what is rewritten at a time."""
+    group: list[Part] = []
+    for part in sorted(parts, key=lambda part: [str(low) for low, _ in part.bounds.values()]):
+        if group and sum(held.weight for held in group) + part.weight > most:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
 
 
 def dataset_of(storage: Storage, spec: TableSpec, folder: str, parts: Sequence[Part]) -> ds.Dataset:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from pipelines.extract_worker import Result, Task, Worker, WorkerSpec, failed
+from pipelines.heap import map_large_blocks
 
 
 class _Late(BaseException):
@@ -27,6 +28,7 @@ class SerialEngine:
 
     def run(self, worker: WorkerSpec, tasks: Sequence[Task], time_limit_s: float) -> Iterator[Result | None]:
         """Results in the order of the tasks."""
+        map_large_blocks()
         process = Worker(worker)
         process.load()
         process.announce(tasks[0].clip)

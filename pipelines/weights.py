@@ -22,6 +22,8 @@ from pipelines.weights_table import WEIGHTS, WeightFile
 
 __all__ = ["WEIGHTS", "WeightFile", "digest_of", "find_weights", "lock_digest", "locked_by", "weights_at_hand", "without_downloads"]
 
+_TINY = Path(__file__).resolve().parent / "tiny"
+
 _LOCK: ContextVar[Path | None] = ContextVar("weights_lock", default=None)
 _DOWNLOADS: ContextVar[bool] = ContextVar("weights_downloads", default=True)
 
@@ -37,7 +39,7 @@ def find_weights(role: str, explicit: Path | None = None, *, lock: Path | None =
     path = _resolve(weight, explicit, download=download and _DOWNLOADS.get())
     _check_stated(weight, path)
     lock = lock or _LOCK.get()
-    if lock is not None:
+    if lock is not None and not weight.shipped:  # what is shipped changes with the code, whose version every row names
         lock_digest(lock, weight, path)
     return path
 
@@ -132,12 +134,22 @@ def _resolve(weight: WeightFile, explicit: Path | None, *, download: bool) -> Pa
         if not explicit.exists():
             raise MissingWeightsError(_missing(weight, f"{explicit} does not exist"))
         return explicit
+    if weight.shipped:
+        return _shipped(weight)
     local = _in_folder(weight)
     if local is not None:
         return local
     if weight.is_url:
         raise MissingWeightsError(_missing(weight, "it is not in the folder ROTOSCOPE_WEIGHTS"))
     return _from_hub(weight, download=download and not _offline())
+
+
+def _shipped(weight: WeightFile) -> Path:
+    path = _TINY / weight.file
+    if not path.exists():
+        name = weight.role.removesuffix("_tiny")
+        raise MissingWeightsError(f"weights for {weight.role!r}: {weight.file} is not in pipelines/tiny; run: rotoscope tiny train {name}")
+    return path
 
 
 def _in_folder(weight: WeightFile) -> Path | None:

@@ -19,6 +19,7 @@ class WeightFile:
     non_commercial: bool = False  # needs ROTOSCOPE_ACCEPT_TERMS
     is_folder: bool = False
     note: str = ""
+    shipped: bool = False  # part of this package, with the version of the code
 
     @property
     def is_url(self) -> bool:
@@ -42,6 +43,14 @@ def _url(
     note: str = "",
 ) -> WeightFile:
     return WeightFile(role=role, source=address, file=file, licence=licence, sha256=sha256, non_commercial=non_commercial, note=note)
+
+
+def _tiny(name: str, file: str = "") -> WeightFile:
+    """A file (or the folder) of the tiny family: pipelines/tiny/<name>/<file>."""
+    place = f"{name}/{file}" if file else name
+    return WeightFile(
+        role=f"{name}_tiny", source="shipped with Rotoscope", file=place, licence="Apache-2.0", is_folder=not file, shipped=True
+    )
 
 
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -215,6 +224,20 @@ _ALL = [
         "not stated",
         note="the address is a page: fetch by hand, save under this name; a pickle: opened with weights_only=True",
     ),
+    # the tiny family (models/tiny trains it)
+    _tiny("autoencoder"),
+    _tiny("person_box", "model.onnx"),
+    _tiny("dwpose", "model.onnx"),
+    _tiny("rtmpose", "model.onnx"),
+    _tiny("densepose", "model.torchscript"),
+    _tiny("person_mask", "model.safetensors"),
+    _tiny("face_detector", "model.onnx"),
+    _tiny("face_recogniser", "model.onnx"),
+    _tiny("face_recogniser_second", "model.onnx"),
+    _tiny("clip", "model.safetensors"),
+    _tiny("action", "model.safetensors"),
+    _tiny("caption", "model.safetensors"),
+    _tiny("flow", "model.safetensors"),
 ]
 
 WEIGHTS: dict[str, WeightFile] = {weight.role: weight for weight in _ALL}

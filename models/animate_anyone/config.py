@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from models.noise import NoiseConfig
 from models.training_loop import LoopConfig
+from pipelines.retarget import Retarget
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +63,7 @@ class Sampling:
     guidance_scale: float = 3.5  # [R], the paper is silent
     window: int = 24  # [P]
     overlap: int = 4  # [R]
-    retarget: Literal["limb", "none"] = "limb"  # [P] the driving skeleton's length is rescaled to the reference's
+    retarget: Retarget = "limb"  # [P] the driving skeleton's length is rescaled to the reference's
     shared_noise: bool = False
 
     def __post_init__(self) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from models.animate_anyone.config import VARIANTS, AnimateAnyoneConfig
 from models.animate_anyone.network import AnimateAnyone, load_network
-from models.animate_anyone.sampling import animate
+from models.animate_anyone.sampling import animate, animate_in_pieces
 from models.animate_anyone.stages import STAGES, train_stage
 from models.autoencoders import autoencoder_folder
 from models.clip_dataset import Points, TrainingClip
@@ -33,6 +33,20 @@ class AnimateAnyoneAnimator:
             self.network, self.codec, reference=reference, reference_pose=reference_pose, driving=driving, seed=seed, config=self.config
         )
 
+    def in_pieces(
+        self,
+        reference: Frames,
+        reference_pose: tuple[Points, Points],
+        driving: tuple[Points, Points],
+        seed: int,
+        advance: Callable[[], None] | None = None,
+    ) -> Iterator[Frames]:
+        """The same clip, a few frames at a time, for driving clips of any length."""
+        return animate_in_pieces(
+            self.network, self.codec, reference=reference, reference_pose=reference_pose, driving=driving, seed=seed, config=self.config,
+            advance=advance,
+        )  # fmt: skip
+
 
 class AnimateAnyoneMethod:
     """Two stages; variants in config.py."""
@@ -49,6 +63,7 @@ class AnimateAnyoneMethod:
         "models/noise.py",
         "models/latents.py",
         "pipelines/keypoints.py",
+        "pipelines/retarget.py",
     )
 
     def _config(self, variant: str) -> AnimateAnyoneConfig:

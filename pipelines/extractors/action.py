@@ -23,19 +23,25 @@ WINDOW, STRIDE = 16, 8  # frames
 TOKENS = (4, 8, 8)  # time, height, width
 RESIZED, CROP = (171, 128), 112  # (width, height); side
 MEAN = (104.0, 117.0, 128.0)  # of R, G, B in mmaction's configuration (order and values as published)
-_LAYERS = {"conv1a": (3, 64), "conv2a": (64, 128), "conv3a": (128, 256), "conv3b": (256, 256),
-           "conv4a": (256, 512), "conv4b": (512, 512), "conv5a": (512, 512), "conv5b": (512, 512)}  # fmt: skip
+Layers = tuple[tuple[str, int, int], ...]
+"""Name, channels in and channels out of each convolution of C3D."""
+
+LAYERS: Layers = (("conv1a", 3, 64), ("conv2a", 64, 128), ("conv3a", 128, 256), ("conv3b", 256, 256),
+                  ("conv4a", 256, 512), ("conv4b", 512, 512), ("conv5a", 512, 512), ("conv5b", 512, 512))  # fmt: skip
+TINY_LAYERS: Layers = (("conv1a", 3, 8), ("conv2a", 8, 16), ("conv3a", 16, 24), ("conv3b", 24, 32),
+                       ("conv4a", 32, 48), ("conv4b", 48, 64), ("conv5a", 64, 64), ("conv5b", 64, 64))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Action:
-    """Tokens [256, 512] of the 16 frames from 0, 8, 16 ... on; a clip shorter than 16 frames repeats its last one.
+    """Tokens [256, C] (C = 512 as published) of the 16 frames from 0, 8, 16 ... on; a clip shorter than 16 frames repeats its last one.
 
     The last window ends inside the clip, so up to 7 frames at its end are in no window. action_class is null: the class comes with a data set.
     """
 
     name: str = "action"
     role: str = "action"
+    layers: Layers = LAYERS
     batch_frames: int = 64  # 16 per window; one window at least
     version = 1
     tables = ("actions",)
@@ -46,7 +52,7 @@ class Action:
 
     def load(self, device: str) -> Callable[[Clip, Frames], Rows]:
         """From a clip and its frames to rows."""
-        network = load_c3d(find_weights(self.role)).to(device)
+        network = load_c3d(find_weights(self.role), self.layers).to(device)
 
         def extract(clip: Clip, frames: Frames) -> Rows:
             starts = window_starts(len(frames))
@@ -75,25 +81,25 @@ def window(frames: Frames, start: int) -> Any:
     return part.transpose(3, 0, 1, 2)
 
 
-def load_c3d(path: Path) -> Any:
+def load_c3d(path: Path, layers: Layers = LAYERS) -> Any:
     """conv1a to conv5b of a checkpoint of mmaction, strictly by name; its layers fc6, fc7 and its classifier stay unread."""
     state = {name.removeprefix("backbone."): value for name, value in load_state(path).items()}
-    return fill(c3d(), {name: value for name, value in state.items() if name.split(".")[0] not in ("fc6", "fc7", "cls_head")}, path)
+    return fill(c3d(layers), {name: value for name, value in state.items() if name.split(".")[0] not in ("fc6", "fc7", "cls_head")}, path)
 
 
-def c3d() -> Any:
-    """C3D up to conv5b's ReLU, [N, 3, 16, 112, 112] -> [N, 512, 2, 7, 7], with mmaction's parameter names (conv1a.conv.weight)."""
+def c3d(layers: Layers = LAYERS) -> Any:
+    """C3D up to conv5b's ReLU, [N, 3, 16, 112, 112] -> [N, C, 2, 7, 7], with mmaction's parameter names (conv1a.conv.weight)."""
     from torch import nn
 
     class C3D(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            for name, (before, after) in _LAYERS.items():
+            for name, before, after in layers:
                 self.add_module(name, nn.Sequential())
                 self.get_submodule(name).add_module("conv", nn.Conv3d(before, after, 3, padding=1))
 
         def forward(self, x: Any) -> Any:
-            for name in _LAYERS:
+            for name, _, _ in layers:
                 x = self.get_submodule(name)(x).relu()
                 if name in ("conv1a", "conv2a", "conv3b", "conv4b"):
                     size = (1, 2, 2) if name == "conv1a" else (2, 2, 2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,7 @@ class BodyMask:
 
     def load(self, device: str) -> Callable[[Clip, Frames], Rows]:
         """From a clip and its frames to rows."""
-        from transformers import Sam2Model
-        from transformers.models.sam2.image_processing_sam2 import Sam2ImageProcessor
-        from transformers.models.sam2.processing_sam2 import Sam2Processor
-
-        folder = folder_of(self.role, *_FILES)
-        model = load_strictly(Sam2Model, folder, device)
-        processor = Sam2Processor(Sam2ImageProcessor.from_pretrained(str(folder), local_files_only=True))
+        network = MaskNetwork(folder_of(self.role, *_FILES), device)
         boxes_of = subject_finder(self.person, device)
 
         def extract(clip: Clip, frames: Frames) -> Rows:
@@ -53,33 +48,44 @@ class BodyMask:
             rows: list[dict[str, Any]] = []
             for start in range(0, len(frames), self.batch_frames):
                 stop = start + self.batch_frames
-                rows += _rows_of(model, processor, frames[start:stop], boxes[start:stop], device)
+                rows += network.rows(frames[start:stop], boxes[start:stop])
             return {"body_masks": rows}
 
         return extract
 
 
-def _rows_of(model: Any, processor: Any, frames: Frames, boxes: Boxes, device: str) -> list[dict[str, Any]]:
-    seen = [i for i, box in enumerate(boxes) if box is not None]
-    logits = _logits(model, processor, frames[seen], [boxes[i] for i in seen], device) if seen else None
-    rows = []
-    for i in range(len(frames)):
-        soft = np.zeros(frames.shape[1:3], np.uint8)
-        if logits is not None and i in seen:
-            soft = soft_mask(logits[seen.index(i)], frames.shape[1:3])
-        rows.append(mask_row(soft))
-    return rows
+class MaskNetwork:
+    """SAM 2.1 of a folder, opened strictly."""
 
+    def __init__(self, folder: Path, device: str) -> None:
+        from transformers import Sam2Model
+        from transformers.models.sam2.image_processing_sam2 import Sam2ImageProcessor
+        from transformers.models.sam2.processing_sam2 import Sam2Processor
 
-def _logits(model: Any, processor: Any, frames: Frames, boxes: Boxes, device: str) -> Any:
-    """[N, h, w] at the decoder's own size."""
-    import torch
+        self._device, self._model = device, load_strictly(Sam2Model, folder, device)
+        self._processor = Sam2Processor(Sam2ImageProcessor.from_pretrained(str(folder), local_files_only=True))
 
-    prompts = [[box.tolist()] for box in boxes if box is not None]
-    inputs = processor(images=list(frames), input_boxes=prompts, return_tensors="pt").to(device)
-    with torch.inference_mode(), half_on_cuda(device):
-        masks = model(pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"], multimask_output=False).pred_masks
-    return masks[:, 0, 0].float()
+    def rows(self, frames: Frames, boxes: Boxes) -> list[dict[str, Any]]:
+        """Rows of body_masks of N frames [N, H, W, 3] from the subject's boxes in them."""
+        seen = [i for i, box in enumerate(boxes) if box is not None]
+        logits = self._logits(frames[seen], [boxes[i] for i in seen]) if seen else None
+        rows = []
+        for i in range(len(frames)):
+            soft = np.zeros(frames.shape[1:3], np.uint8)
+            if logits is not None and i in seen:
+                soft = soft_mask(logits[seen.index(i)], frames.shape[1:3])
+            rows.append(mask_row(soft))
+        return rows
+
+    def _logits(self, frames: Frames, boxes: Boxes) -> Any:
+        """[N, h, w] at the decoder's own size."""
+        import torch
+
+        prompts = [[box.tolist()] for box in boxes if box is not None]
+        inputs = self._processor(images=list(frames), input_boxes=prompts, return_tensors="pt").to(self._device)
+        with torch.inference_mode(), half_on_cuda(self._device):
+            masks = self._model(pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"], multimask_output=False).pred_masks
+        return masks[:, 0, 0].float()
 
 
 def soft_mask(logits: Any, size: tuple[int, ...]) -> Frames:

@@ -44,7 +44,7 @@ class Caption:
 
         tokenizer = CLIPTokenizer.from_pretrained(str(folder_of(self.tokenizer, *_TOKENIZER_FILES)), local_files_only=True)
         given = self.prompt
-        describe = (lambda frame: given) if given is not None else _blip(folder_of(self.role, *_FILES), device)
+        describe = (lambda frame: given) if given is not None else captioner(folder_of(self.role, *_FILES), device)
 
         def extract(clip: Clip, frames: Frames) -> Rows:
             caption = describe(frames[0])
@@ -67,7 +67,8 @@ def token_indices(tokenizer: Any, caption: str, span: list[int]) -> list[int]:
     return [i for i, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
 
 
-def _blip(folder: Any, device: str) -> Callable[[Frames], str]:
+def captioner(folder: Any, device: str) -> Callable[[Frames], str]:
+    """From a frame [H, W, 3] to a sentence, by the BLIP of a folder."""
     import torch
     from transformers import BlipForConditionalGeneration, BlipProcessor
 

@@ -46,7 +46,7 @@ class Clothing:
         folder = folder_of(self.role, *_FILES)
         model = load_strictly(CLIPModel, folder, device)
         processor = CLIPProcessor.from_pretrained(str(folder), local_files_only=True)
-        texts = _texts(model, processor, device)
+        texts = prompt_embeddings(model, processor, device)
         boxes_of = subject_finder(self.person, device)
 
         def extract(clip: Clip, frames: Frames) -> Rows:
@@ -57,7 +57,7 @@ class Clothing:
                 raise ClipError("no_person", clip.clip_id, f"the person is in none of the {SAMPLES} sampled frames", remedy)
             parts = []
             for start in range(0, len(crops), self.batch_frames):
-                parts.append(_probabilities(model, processor, crops[start : start + self.batch_frames], texts, device))
+                parts.append(probabilities(model, processor, crops[start : start + self.batch_frames], texts, device))
             return {"clothing": [{"frame": 0, "names": list(NAMES), "probabilities": np.concatenate(parts).mean(axis=0).tolist()}]}
 
         return extract
@@ -68,7 +68,7 @@ def sampled(num_frames: int) -> list[int]:
     return sorted({int((i + 0.5) * num_frames / SAMPLES) for i in range(SAMPLES)})
 
 
-def _texts(model: Any, processor: Any, device: str) -> Any:
+def prompt_embeddings(model: Any, processor: Any, device: str) -> Any:
     """Unit embeddings [12, D] of the prompts."""
     import torch
 
@@ -78,7 +78,8 @@ def _texts(model: Any, processor: Any, device: str) -> Any:
         return torch.nn.functional.normalize(model.text_projection(hidden), dim=-1)
 
 
-def _probabilities(model: Any, processor: Any, crops: list[Frames], texts: Any, device: str) -> Any:
+def probabilities(model: Any, processor: Any, crops: list[Frames], texts: Any, device: str) -> Any:
+    """[N, 12] of N pictures [h, w, 3], given `prompt_embeddings`."""
     import torch
 
     pixels = processor.image_processor(crops, return_tensors="pt")["pixel_values"].to(device)

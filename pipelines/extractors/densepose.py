@@ -22,7 +22,8 @@ from pipelines.weights import digest_of, find_weights
 
 Rows = dict[str, list[dict[str, Any]]]
 
-SHORT_SIDE, LONG_SIDE = 800, 1333  # detectron2's resize at test time
+SIDES = (800, 1333)  # detectron2's resize at test time: the short side, the long one at most
+TINY_SIDES = (128, 224)  # of the demo's network
 GREY, MARGIN = 114, 0.05  # of the frame's sides
 PARTS = 25  # background and 24
 
@@ -33,6 +34,7 @@ class DensePose:
 
     name: str = "densepose"
     role: str = "densepose"
+    sides: tuple[int, int] = SIDES  # px of the network's image: the short one, the long one at most
     batch_frames: int = 1  # the export takes one image
     version = 1
     tables = ("densepose",)
@@ -44,12 +46,12 @@ class DensePose:
     def load(self, device: str) -> Callable[[Clip, Frames], Rows]:
         """From a clip and its frames to rows; raises ClipError no_person where all frames are empty."""
         path = find_weights(self.role)
-        network = load_torchscript(path, device)
+        network = load_torchscript(path, device).float()  # a file may hold its weights in half precision
 
         def extract(clip: Clip, frames: Frames) -> Rows:
             rows, seen = [], False
             for frame in frames:
-                iuv = iuv_of(network, frame, device, str(path))
+                iuv = iuv_of(network, frame, device, str(path), self.sides)
                 seen = seen or bool(iuv.any())
                 packed, shape, dtype = pack_array(iuv)
                 rows.append({"iuv": packed, "shape": shape, "dtype": dtype})
@@ -60,7 +62,7 @@ class DensePose:
         return extract
 
 
-def network_input(frame: Frames) -> tuple[Frames, float, tuple[int, int]]:
+def network_input(frame: Frames, sides: tuple[int, int] = SIDES) -> tuple[Frames, float, tuple[int, int]]:
     """(image [h, w, 3] BGR, scale, (left, top) margin px of the frame): a point p of the image is p / scale - margin in the frame."""
     import cv2
     from PIL import Image
@@ -69,17 +71,17 @@ def network_input(frame: Frames) -> tuple[Frames, float, tuple[int, int]]:
     left, top = round(width * MARGIN), round(height * MARGIN)
     padded = cv2.copyMakeBorder(frame, top, top, left, left, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY))
     short, long = sorted(padded.shape[:2])
-    scale = min(SHORT_SIDE / short, LONG_SIDE / long)
+    scale = min(sides[0] / short, sides[1] / long)
     size = (round(padded.shape[1] * scale), round(padded.shape[0] * scale))
     image = np.asarray(Image.fromarray(padded).resize(size, Image.Resampling.BILINEAR))
     return np.ascontiguousarray(image[..., ::-1]), scale, (left, top)  # detectron2 models are trained on BGR
 
 
-def iuv_of(network: Any, frame: Frames, device: str, path: str) -> Frames:
+def iuv_of(network: Any, frame: Frames, device: str, path: str, sides: tuple[int, int] = SIDES) -> Frames:
     """IUV [H, W, 3] of the largest person of a frame. Raises UserError for a network that gives something else."""
     import torch
 
-    image, scale, margin = network_input(frame)
+    image, scale, margin = network_input(frame, sides)
     try:
         with torch.inference_mode():
             boxes, coarse, fine, u, v = network(torch.from_numpy(image).permute(2, 0, 1).to(device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,7 @@ class Recogniser:
     role: str
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # insightface: (x - 127.5) / 127.5
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    drawn: bool = field(default=False, repr=False)  # knows drawn people only, so it is used where it is named, never because it is at hand
 
 
 RECOGNISERS: dict[str, Recogniser] = {
@@ -56,13 +57,15 @@ RECOGNISERS: dict[str, Recogniser] = {
         # foamliu's networks were trained with ImageNet's statistics. Lowest cosine of the same person minus the
         # highest of two people, on photographs: 0.60 this way, 0.53 insightface's way, 0.42 in 0..1, below 0 in 0..255.
         Recogniser(role="face_recogniser_small", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        Recogniser(role="face_recogniser_tiny", drawn=True),
+        Recogniser(role="face_recogniser_second_tiny", drawn=True),
     )
 }
 
 
 def recogniser_at_hand() -> Recogniser | None:
-    """The first of RECOGNISERS whose weights are here (nothing is downloaded), or None."""
-    return next((recogniser for role, recogniser in RECOGNISERS.items() if weights_at_hand(role)), None)
+    """The first of RECOGNISERS for real people whose weights are here (nothing is downloaded), or None."""
+    return next((recogniser for role, recogniser in RECOGNISERS.items() if not recogniser.drawn and weights_at_hand(role)), None)
 
 
 class FaceEmbedder:

@@ -79,3 +79,10 @@ MOBILEFACENET = FaceIdentity(
     recogniser="face_recogniser_small",
     open_detector=load_retinaface_small,
 )
+# The two of the tiny family know drawn people only; two networks that were trained apart, for protocols that say so.
+CSIM_TINY = FaceIdentity(
+    name="csim_tiny", size=128, detector="face_detector_tiny", recogniser="face_recogniser_tiny", open_detector=load_scrfd
+)
+CSIM_TINY_SECOND = FaceIdentity(
+    name="csim_tiny_second", size=96, detector="face_detector_tiny", recogniser="face_recogniser_second_tiny", open_detector=load_scrfd
+)

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.boxes import Floats, iou
 from pipelines.clip import Clip, Frames
-from pipelines.extractors.face_embedding import RECOGNISERS, FaceEmbedder, recogniser_at_hand, similarity_warp
+from pipelines.extractors.face_embedding import RECOGNISERS, FaceEmbedder, Recogniser, recogniser_at_hand, similarity_warp
 from pipelines.extractors.person_box import PersonBox, digest_of_lines, largest_track
 from pipelines.weights import digest_of, find_weights
 
@@ -42,12 +42,14 @@ class FaceExtractor:
     """All faces of every frame, and the subject's embedding where a recogniser is at hand.
 
     open_detector: opens the file of `role` on a device with a number of threads.
+    recogniser: role of the one to use; None = the first that is at hand.
     """
 
     name: str
     role: str
     open_detector: Callable[[Path, str, int], Callable[[Frames], list[Faces]]]
     person: PersonBox = field(default_factory=PersonBox)
+    recogniser: str | None = None
     batch_frames: int = 8
     threads: int = 1
     version = 1
@@ -56,7 +58,7 @@ class FaceExtractor:
     def weights_digest(self) -> str:
         """sha256 over the detector, the person detector, the recogniser and the settings that change rows."""
         lines = [digest_of(find_weights(self.role)), self.person.weights_digest()]
-        recogniser = recogniser_at_hand()
+        recogniser = _recogniser(self.recogniser)
         if recogniser is not None:
             lines.append(f"{recogniser} {digest_of(find_weights(recogniser.role, download=False))}")
         return digest_of_lines(*lines)
@@ -64,7 +66,8 @@ class FaceExtractor:
     def load(self, device: str) -> Callable[[Clip, Frames], Rows]:
         """From a clip and its frames to rows."""
         find = self.person.finder(device)
-        detect, embedder = self.open_detector(find_weights(self.role), device, self.threads), _embedder(device, self.threads)
+        detect = self.open_detector(find_weights(self.role), device, self.threads)
+        embedder = _embedder(_recogniser(self.recogniser), device, self.threads)
 
         def extract(clip: Clip, frames: Frames) -> Rows:
             people = find(frames, self.batch_frames)
@@ -78,8 +81,11 @@ class FaceExtractor:
         return extract
 
 
-def _embedder(device: str, threads: int) -> FaceEmbedder | None:
-    recogniser = recogniser_at_hand()
+def _recogniser(role: str | None) -> Recogniser | None:
+    return recogniser_at_hand() if role is None else RECOGNISERS[role]
+
+
+def _embedder(recogniser: Recogniser | None, device: str, threads: int) -> FaceEmbedder | None:
     if recogniser is None:
         return None
     return FaceEmbedder(find_weights(recogniser.role, download=False), RECOGNISERS[recogniser.role], device, threads)

@@ -51,11 +51,12 @@ def load_strictly(kind: Any, folder: Path, device: str) -> Any:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """The tensors of a .pth file, without running anything in it. Raises UserError for other files."""
+    """The tensors of a .safetensors or .pth file, without running anything in it. Raises UserError for other files."""
     import torch
+    from safetensors.torch import load_file
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if is_out_of_memory(error):
             raise

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pipelines.errors import UserError
 from pipelines.extract import Extractor
-from pipelines.extractors.action import Action
+from pipelines.extractors.action import TINY_LAYERS, Action
 from pipelines.extractors.body_mask import BodyMask
 from pipelines.extractors.caption import Caption
-from pipelines.extractors.clip_image import CLIP_HUGE, CLIP_LARGE
+from pipelines.extractors.clip_image import CLIP_HUGE, CLIP_LARGE, CLIP_TINY
 from pipelines.extractors.clothing import Clothing
 from pipelines.extractors.dataset_annotations import DatasetAnnotations
-from pipelines.extractors.densepose import DensePose
+from pipelines.extractors.densepose import TINY_SIDES, DensePose
 from pipelines.extractors.dwpose import DWPose
 from pipelines.extractors.faces import FaceExtractor
-from pipelines.extractors.flow import Flow
+from pipelines.extractors.flow import TINY_UPDATES, Flow, raft_tiny
 from pipelines.extractors.latents import Latents
 from pipelines.extractors.mediapipe import MediaPipe
 from pipelines.extractors.person_box import PersonBox
@@ -23,6 +23,7 @@ from pipelines.extractors.scrfd import load_scrfd
 from pipelines.extractors.truth import Truth
 
 _SMALL = PersonBox(name="person_box_small", role="person_box_small")
+_TINY = PersonBox(name="person_box_tiny", role="person_box_tiny")
 
 _ALL: tuple[Extractor, ...] = (
     MediaPipe(),
@@ -44,6 +45,18 @@ _ALL: tuple[Extractor, ...] = (
     Caption(),
     Flow(),
     Latents(),
+    # the demo's networks, at 128 px
+    _TINY,
+    DWPose(name="dwpose_tiny", role="dwpose_tiny", person=_TINY),
+    RTMPose(name="rtmpose_tiny", role="rtmpose_tiny", feet_role="dwpose_tiny", person=_TINY),
+    DensePose(name="densepose_tiny", role="densepose_tiny", sides=TINY_SIDES),
+    BodyMask(name="body_mask_tiny", role="person_mask_tiny", person=_TINY),
+    FaceExtractor(name="scrfd_tiny", role="face_detector_tiny", open_detector=load_scrfd, person=_TINY, recogniser="face_recogniser_tiny"),
+    Clothing(name="clothing_tiny", role="clip_tiny", person=_TINY),
+    Action(name="action_tiny", role="action_tiny", layers=TINY_LAYERS),
+    CLIP_TINY,
+    Caption(name="caption_tiny", role="caption_tiny", tokenizer="clip_tiny"),
+    Flow(name="flow_tiny", role="flow_tiny", build=raft_tiny, updates=TINY_UPDATES),
 )
 EXTRACTORS: dict[str, Extractor] = {extractor.name: extractor for extractor in _ALL}
 

@@ -7,7 +7,7 @@ Only protocols that say so in their name use them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,9 @@ from pipelines.weights import digest_of
 
 if TYPE_CHECKING:
     from torch import nn
+
+Resized = npt.NDArray[np.float32]
+"""[S, size, size, 3] in 0..255."""
 
 TINY = Path(__file__).parents[1] / "tiny"
 OUTPUT_SCALE = 16.0  # brings distances to a readable size; the same for everything measured
@@ -54,25 +57,28 @@ class Standin:
 
     def load(self, device: str) -> Callable[[Frames], npt.NDArray[np.float32]]:
         """Open the shipped weights strictly."""
+        features = self.load_resized(device)
+        return lambda batch: features(clean_resize(item.reshape(-1, *item.shape[-3:]), self.size) for item in batch)
+
+    def load_resized(self, device: str) -> Callable[[Iterable[Resized]], npt.NDArray[np.float32]]:
+        """The same for frames [1, size, size, 3] or windows [S, size, size, 3] that clean-fid's resizer has made, so that networks can share them."""
         import torch
 
         network = load_strictly(self.build(), self.path).to(device)
 
-        def features(batch: Frames) -> npt.NDArray[np.float32]:
+        def features(items: Iterable[Resized]) -> npt.NDArray[np.float32]:
             # One item at a time: a feature does not depend on what else is in the batch, to the last bit.
-            parts = [self._input(item) for item in batch]
             with torch.inference_mode(), one_thread():
-                pooled = [network(x.to(device)).flatten(2).mean(2).cpu().numpy() * OUTPUT_SCALE for x in parts]
+                pooled = [network(self._input(item).to(device)).flatten(2).mean(2).cpu().numpy() * OUTPUT_SCALE for item in items]
             return np.asarray(np.concatenate(pooled), dtype=np.float32)
 
         return features
 
-    def _input(self, item: Frames) -> Any:
+    def _input(self, item: Resized) -> Any:
         """[1, 3, size, size] of a frame, [1, 3, S, size, size] of a window; values in [-1, 1)."""
         import torch
 
-        x = torch.from_numpy(clean_resize(item.reshape(-1, *item.shape[-3:]), self.size))  # [S, size, size, 3]
-        x = (x - 128) / 128
+        x = (torch.from_numpy(item) - 128) / 128
         return x.permute(3, 0, 1, 2)[None] if self.dimensions == 3 else x.permute(0, 3, 1, 2)
 
 

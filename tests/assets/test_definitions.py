@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from assets.definitions import definitions
+from assets.tiny import TINY
 from pipelines.code_version import ROOT
 from pipelines.tables import FEATURES
 
@@ -33,12 +34,13 @@ def test_every_step_is_an_asset_with_group_kinds_description_and_code_version(lo
         "merged_tables",
         "vacuumed_tables",
         "training_rows",
-        "autoencoder",
+        *(f"tiny/{name}" for name in TINY),
         "stage_1",
         "stage_2",
         "predictions",
         "scores",
         "benchmark",
+        "extractor_accuracy",
         "report",
     }
     assert _keys(location) == expected
@@ -48,7 +50,7 @@ def test_every_step_is_an_asset_with_group_kinds_description_and_code_version(lo
 
 def test_partitions_are_datasets_and_models_never_clips(location: dg.Definitions) -> None:
     for spec in location.resolve_all_asset_specs():
-        if spec.key.to_user_string() in {"autoencoder", "merged_tables", "vacuumed_tables"}:
+        if spec.key.path[0] == "tiny" or spec.key.to_user_string() in {"merged_tables", "vacuumed_tables"}:
             continue
         definition = spec.partitions_def
         names = {"dataset"} if isinstance(definition, dg.DynamicPartitionsDefinition) else {d.name for d in definition.partitions_defs}  # type: ignore[union-attr]
@@ -67,7 +69,7 @@ def test_data_flows_from_videos_to_the_report(location: dg.Definitions) -> None:
 
 def test_jobs_schedule_and_sensor_are_there(location: dg.Definitions) -> None:
     jobs = {job.name for job in location.resolve_all_job_defs()}
-    assert {"prepare", "train", "animate", "benchmark", "rescore", "demo", "encode"} <= jobs
+    assert {"prepare", "train", "animate", "benchmark", "rescore", "demo", "tiny"} <= jobs
     assert location.resolve_schedule_def("weekly_rescore").cron_schedule == "0 3 * * 1"
     assert location.resolve_sensor_def("new_predictions").job_name == "animate"
 
@@ -80,7 +82,7 @@ def test_blocking_checks_guard_schema_and_coverage(location: dg.Definitions) -> 
         ("clips", "schema"),
         ("videos", "failed_share"),
         ("scores", "reproduces"),
-        ("autoencoder", "psnr"),
+        ("tiny/autoencoder", "digests"),
     } <= blocking
 
 
@@ -88,3 +90,9 @@ def test_loading_the_code_location_loads_no_network_library() -> None:
     code = "from assets.definitions import definitions; definitions(); import sys; print([m for m in ('torch', 'ray', 'cv2', 'diffusers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_job_of_the_tiny_family_is_an_asset() -> None:
+    from models.tiny.registry import jobs
+
+    assert set(TINY) == set(jobs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -103,7 +104,10 @@ def test_the_history_shows_what_changed(made: Any) -> None:
 def test_a_curve_has_gaps_and_stays_text() -> None:
     others = [[100.0] * 7, [4.5] * 3 + [None] * 4]
     curve = frame_curve([1.0, 2.0, None, 3.0, None, 5.0, 4.0], others, lambda value: f"<{value}>")
-    assert curve.count("<polyline") == 3  # two runs, and of the others the one in the range
+    assert curve.count("<polyline") == 4  # two runs, and the others
+    inner = re.search(r'<svg x="58.0" y="8.0" width="294.0" height="64.0">(.*?)</svg>', curve)
+    assert inner is not None
+    assert inner[1].count("<polyline") == 2  # where they leave the range, an inner svg cuts them off
     assert curve.count("<circle") == 1
     assert "&lt;5.0&gt;" in curve
     assert "http" not in curve

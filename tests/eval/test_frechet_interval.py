@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pytest
 
 import eval.frechet_left_out
-from eval.frechet import FeatureStatistics, frechet_distance_of_rows
+from eval.frechet import frechet_distance_of_rows
+from eval.frechet_groups import GroupedRows
 from eval.frechet_interval import GROUPS, FrechetInterval, exact_left_out_distances, frechet_interval, jackknife, left_out_distances
-from eval.frechet_left_out import BalancedGroups, GroupedRows, exact_root
+from eval.frechet_left_out import BalancedGroups, exact_root
 
 Clips = list[npt.NDArray[np.float64]]
 
@@ -144,17 +145,6 @@ def test_what_the_quick_way_cannot_do_is_done_exactly() -> None:
 def test_coverage_by_the_quick_way() -> None:
     covered, _ = _covered(100, 4, 64, 0.3, 1.0, trials=100)
     assert 0.90 <= covered <= 0.99
-
-
-def test_without_undoes_merge() -> None:
-    rng = np.random.default_rng(0)
-    a, b = (FeatureStatistics.of(rng.normal(3, 1, size=(n, 5))) for n in (40, 7))
-    again = a.merge(b).without(b)
-    assert again.n == a.n
-    np.testing.assert_allclose(again.mean, a.mean, rtol=1e-12)
-    np.testing.assert_allclose(again.scatter, a.scatter, rtol=1e-10, atol=1e-10)
-    with pytest.raises(ValueError, match="nothing is left"):
-        b.without(b)
 
 
 def test_what_cannot_be_had_says_why() -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.import_predictions import pair_folder, score_folder, write_lossless
+from eval.import_predictions import import_foreign, pair_folder, score_folder, write_lossless
 from eval.metrics.l1 import L1
-from pipelines.errors import UserError
+from pipelines.errors import MissingWeightsError, UserError
 from pipelines.video import decode_frames, encode_video, read_video
 
 GROUP = {"dataset": "performers_test", "split": "test", "protocol": "demo_standin"}
@@ -99,7 +99,9 @@ def test_everything_that_does_not_fit_is_named(make_lake: Callable[..., Any], tm
     assert l1_sums(tiny, report.prediction_id)[clips[4].clip_id] == 0.0
 
 
-@pytest.mark.parametrize("meta", ['{"color": 1}', "[", '{"crop_box_in_source": 5}', '{"ref_index": true}', '{"uses_truth_sharpness": 1}'])
+@pytest.mark.parametrize(
+    "meta", ['{"color": 1}', "[", '{"crop_box_in_source": 5}', '{"ref_index": true}', '{"uses_truth_sharpness": 1}', '{"seed": "5"}']
+)
 def test_a_bad_meta_json_is_an_error(make_lake: Callable[..., Any], tmp_path: Path, meta: str) -> None:
     tiny = make_lake(clips=1, frames=2)
     write_frames(tmp_path / "in" / "000", tiny.truth[tiny.clip_ids[0]])
@@ -186,6 +188,19 @@ def test_strips_are_read_as_carefully(make_lake: Callable[..., Any], tmp_path: P
     assert said in shown[0]
 
 
+def test_missing_networks_are_said_before_anything_is_read(
+    make_lake: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    tiny, shown = make_lake(clips=1, frames=2, size=16), []
+    write_frames(tmp_path / "in" / "000", tiny.truth[tiny.clip_ids[0]])
+    with pytest.raises(MissingWeightsError, match="lpips"):
+        score_folder(tiny.lake, tmp_path / "in", method="x", **{**GROUP, "protocol": "disco"}, show=shown.append)
+    assert shown == tiny.lake.rows("predictions") == []
+
+
 def test_a_protocol_that_resizes_predictions_takes_them_from_a_folder(make_lake: Callable[..., Any], tmp_path: Path) -> None:
     tiny = make_lake(clips=1, frames=4)
     (clip,) = tiny.lake.clips("performers_test", "test")
@@ -193,3 +208,59 @@ def test_a_protocol_that_resizes_predictions_takes_them_from_a_folder(make_lake:
     group = {name: GROUP[name] for name in ("dataset", "split")}
     assert list(pair_folder(tiny.lake, tmp_path / "in", protocol="hia_native", **group).matched) == [clip.clip_id]
     assert not pair_folder(tiny.lake, tmp_path / "in", protocol="demo_standin", **group).matched
+
+
+def test_frames_must_be_numbered_without_a_gap(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny, folder = make_lake(clips=6, frames=4, size=16), tmp_path / "in"
+    clips = tiny.lake.clips("performers_test", "test")
+    for clip in clips:
+        write_frames(folder / clip.clip_id, decode_frames(clip))
+    gap, stranger, twice, late, one, named = [folder / clip.clip_id for clip in clips]
+    (gap / "000002.png").rename(gap / "000009.png")
+    (stranger / "000003.png").rename(stranger / "grid.png")
+    (twice / "000003.png").rename(twice / "2.png")
+    for i in range(4):
+        (late / f"00000{i}.png").rename(late / f"{i + 7}.png")
+        (named / f"00000{i}.png").rename(named / f"00337_{i}png.png")
+    for i in (3, 2, 1, 0):
+        (one / f"00000{i}.png").rename(one / f"00000{i + 1}.png")
+    pairing = pair_folder(tiny.lake, folder, **GROUP)
+    found = {finding.name: finding.problem for finding in pairing.findings}
+    assert found == {gap.name: "wrong length", twice.name: "wrong length", late.name: "wrong length", stranger.name: "unreadable"}
+    assert sorted(pairing.matched) == sorted([one.name, named.name])
+    assert "grid.png is not numbered as 000000.png is" in pairing.text()
+    assert "the images count 0, 1, 3 ...; 2 is not where it should be" in pairing.text()
+
+
+def test_why_a_clip_was_refused_stands_in_its_rows(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny, folder, shown = make_lake(clips=3, frames=4, size=32), tmp_path / "in", []
+    good, short, absent = tiny.lake.clips("performers_test", "test")
+    write_frames(folder / good.clip_id, decode_frames(good)[..., :1].repeat(3, axis=3))
+    for path in (folder / good.clip_id).iterdir():
+        Image.open(path).convert("L").save(path)
+    write_frames(folder / short.clip_id, decode_frames(short)[:3])
+    report = score_folder(tiny.lake, folder, method="other", **GROUP, show=shown.append)
+    assert f"grayscale: {good.clip_id}" in shown[0]
+    assert {clip: code for clip, code, _ in report.failed} == {short.clip_id: "frame_count", absent.clip_id: "missing_prediction"}
+    rows = {row["clip_id"]: row for row in tiny.lake.rows("predictions")}
+    assert {clip: row["status"] for clip, row in rows.items()} == {good.clip_id: "ok", short.clip_id: "failed"}
+    assert rows[short.clip_id]["reason"] == "wrong length: 3 frames, the true clip has 4"
+    Image.fromarray(decode_frames(short)[3]).save(folder / short.clip_id / "000003.png")
+    mended = score_folder(tiny.lake, folder, method="other", **GROUP, show=shown.append)
+    assert (mended.scored, mended.cached, [clip for clip, *_ in mended.failed]) == (1, 1, [absent.clip_id])
+
+
+def test_what_meta_json_says_of_method_and_seed_counts(make_lake: Callable[..., Any], tmp_path: Path) -> None:
+    tiny, folder = make_lake(clips=2, frames=3, size=16), tmp_path / "in"
+    clips = tiny.lake.clips("performers_test", "test")
+    for clip in clips:
+        write_frames(folder / clip.clip_id, decode_frames(clip))
+        (folder / clip.clip_id / "meta.json").write_text('{"method": "champ", "seed": 5, "fps": 12}')
+    named = {**GROUP, "show": lambda _: None}
+    with pytest.raises(UserError, match="says 'champ'"):
+        import_foreign(tiny.lake, folder, method="disco", **named)
+    made = import_foreign(tiny.lake, folder, method="champ", **named)
+    assert (made.seed, made.sampler) == (0, "seed 5")  # the seed given names the prediction, the one that was said is kept beside it
+    assert import_foreign(tiny.lake, folder, method="champ", seed=5, **named).sampler == ""
+    kept = tiny.lake.root / "generated" / "imported" / made.prediction_id / f"{clips[0].clip_id}.meta.json"
+    assert json.loads(kept.read_text())["fps"] == 12

@@ -221,3 +221,41 @@ def test_unknown_networks_list_what_there_is() -> None:
         feature_network("nope")
     with pytest.raises(UserError, match="lpips_vgg"):
         pair_network("nope")
+
+
+def test_standins_share_the_resized_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame is resized once for both, and the features are the same bits as from the frames themselves."""
+    import eval.feature_rows
+    from eval.feature_rows import SeenFrames, make_rows
+    from eval.networks import MetricNetworks
+    from eval.protocols import DEMO_STANDIN
+
+    sizes: list[int] = []
+
+    def counted(frames: np.ndarray, size: int) -> np.ndarray:
+        sizes.extend([size] * len(frames))
+        return clean_resize(frames, size)
+
+    clip = _frames(20, 40, 32)
+    frames_only, windows_only = list(range(1, 20)), [0, 3]
+    expected = {"fid": STANDIN_FRAMES.load("cpu")(clip[1:]), "fvd": STANDIN_WINDOWS.load("cpu")(np.stack([clip[0:16], clip[3:19]]))}
+    monkeypatch.setattr(eval.feature_rows, "clean_resize", counted)
+    networks, seen = MetricNetworks(DEMO_STANDIN), SeenFrames(DEMO_STANDIN, clip)
+    for role, wanted in (("fid", frames_only), ("fvd", windows_only)):
+        rows = make_rows(DEMO_STANDIN, networks, role, seen, wanted, {"source": "truth"})
+        np.testing.assert_array_equal(np.stack([row["feature"] for row in rows]), expected[role])
+    assert sizes == [STANDIN_FRAMES.size] * 20
+
+
+def test_windows_that_went_through_a_codec_are_not_shared_with_frames() -> None:
+    from eval.feature_rows import SeenFrames, make_rows
+    from eval.networks import MetricNetworks
+    from eval.protocols import DEMO_STANDIN
+    from eval.round_trip import through_gif
+
+    protocol, clip = dataclasses.replace(DEMO_STANDIN, codec="gif"), _frames(16, 24, 24)
+    networks, seen = MetricNetworks(protocol), SeenFrames(protocol, clip)
+    (frame,) = make_rows(protocol, networks, "fid", seen, [2], {"source": "truth"})
+    (window,) = make_rows(protocol, networks, "fvd", seen, [0], {"source": "truth"})
+    np.testing.assert_array_equal(frame["feature"], STANDIN_FRAMES.load("cpu")(clip[2:3])[0])
+    np.testing.assert_array_equal(window["feature"], STANDIN_WINDOWS.load("cpu")(through_gif(clip)[None])[0])

@@ -10,10 +10,11 @@ import pytest
 
 from eval.grid import FORMATS, Grid, as_csv, as_latex, as_markdown, escape_latex, render
 from eval.metrics.psnr_overflow import PSNR_OVERFLOW
-from eval.paper_table import paper_grids
+from eval.paper_table import lake_grids, paper_grids
 from eval.published.cells import printed_cells
 from eval.published.matching import OVERFLOW_FLOOR_DB, impossible, l1_ceiling_db, source_of
 from pipelines.errors import UserError
+from pipelines.lake import Lake
 
 TABLES = sorted({(cell.row["paper"], cell.row["table"]) for cell in printed_cells()})
 MERGED = {("pose_animate", "Table 2a")}  # the text at hand runs two rows of this table into one line
@@ -58,9 +59,11 @@ def values_of(grid: Grid) -> list[list[str]]:
 def test_every_cell_is_in_the_paper(papers: Path, paper: str, table: str) -> None:
     lines = [numbers(line) for line in (papers / f"{paper}.txt").read_text(encoding="utf-8").splitlines()]
     (grid,) = paper_grids(paper, table)
-    for row, values in zip(grid.rows, values_of(grid), strict=True):
-        found = in_order if (paper, table) in MERGED else at_the_end
-        assert any(found(values, line) for line in lines), f"{row[0]}: {values}"
+    found, place = in_order if (paper, table) in MERGED else at_the_end, 0
+    for row, values in zip(grid.rows, values_of(grid), strict=True):  # rows in the paper's order
+        here = next((i for i in range(place, len(lines)) if found(values, lines[i])), None)
+        assert here is not None, f"{row[0]}: {values}"
+        place = here if found is in_order else here + 1
 
 
 def test_every_cell_of_the_packaged_file_is_laid_out_once() -> None:
@@ -116,6 +119,27 @@ def test_ours_are_shown_in_the_scale_of_the_column() -> None:
     (grid,) = paper_grids("stable_animator", "1", [ours()])
     assert grid.rows[-1][1] == "2.50"
     assert source_of("pose_animate", "Table 1").protocol == "pose_animate_wild"
+
+
+def test_before_there_is_a_lake_the_papers_stand_alone(tmp_path: Path) -> None:
+    assert lake_grids(Lake(tmp_path / "none"), "hfca", "1") == paper_grids("hfca", "1")
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_known_of_a_cell_is_said_once() -> None:
+    (fashion,) = paper_grids("animate_anyone", "1")
+    assert fashion.title == "AnimateAnyone, Table 1 (ubc_fashion) as printed"
+    assert "SD-2V (LPIPS): possibly swapped with the DreamPose* LPIPS (0.095)" in fashion.notes
+    assert "Ours: the same configuration is printed with other values in Tables 4-6" in fashion.notes
+    (hfca,) = paper_grids("hfca", "5")
+    assert (
+        'HFCA (STODE: temporal modelling only ("0" row)), FID-VID 4430: read as 44.30, the decimal point is lost in the text' in hfca.notes
+    )
+    assert len(set(hfca.notes)) == len(hfca.notes)
+    (asked,) = paper_grids("stable_animator", "6")
+    assert not any("protocol disco" in note for note in asked.notes)
+    (both,) = paper_grids("hfca", "1")
+    assert sum(note.startswith("all rows (PSNR): ") for note in both.notes) == 1
 
 
 def test_unknown_papers_tables_and_formats_are_named() -> None:

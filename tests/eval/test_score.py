@@ -240,7 +240,7 @@ def test_networks_of_the_demo_are_at_hand() -> None:
 def test_a_network_that_gives_nan_is_a_failed_row(make_lake: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = make_lake(clips=1, frames=4)
     prediction_id = tiny.add_method("a", soften)
-    monkeypatch.setattr(MetricNetworks, "feature_function", lambda *_: lambda batch: np.full((len(batch), 4), np.nan, np.float32))
+    monkeypatch.setattr(MetricNetworks, "resized_function", lambda *_: lambda items: np.full((len(list(items)), 4), np.nan, np.float32))
     report = score(tiny.lake, **GROUP, prediction_id=prediction_id)
     assert [code for _, code, _ in report.failed] == ["extractor_failed"]
     assert tiny.lake.read("metric_features").num_rows == 0

@@ -9,6 +9,7 @@ import pytest
 
 from eval.metrics import METRICS
 from eval.metrics.metric import Metric
+from eval.prediction_flags import handicaps, said_of_clips
 from eval.table import GROUPS, MAIN, WIDEST, beats_floor, benchmark_table, shown, table_text
 
 
@@ -69,6 +70,33 @@ def test_the_verdict_speaks_of_the_main_group_only(extra: list[Metric]) -> None:
     assert "every metric" in verdict
     assert "Likeness" not in verdict
     assert MAIN == "frames"
+
+
+def test_numbers_of_other_clips_are_not_compared_with_the_floor() -> None:
+    floor = {m: row(m, 0.2, "copy_reference") for m in ("l1", "ssim")}
+    fewer = {m: row(m, 0.1, clips=4) for m in ("l1", "ssim")}
+    assert beats_floor(fewer, floor) == {}
+    (verdict,) = benchmark_table([*fewer.values(), *floor.values()]).verdicts
+    assert "was scored on 4 clips, copying the reference frame on 5" in verdict
+    assert beats_floor({**fewer, "ssim": row("ssim", 0.1)}, floor) == {"ssim": False}
+
+
+def test_lossy_clips_and_knowledge_of_the_truth_are_said() -> None:
+    table = benchmark_table([row("l1", 0.1), row("l1", 0.2, "copy_reference"), row("l1", 0.3, "champ")])
+
+    def clips(*flags: tuple[bool, bool], status: str = "ok") -> dict[str, dict[str, Any]]:
+        return {str(i): {"status": status, "lossy": lossy, "truth_sharpness": sharp} for i, (lossy, sharp) in enumerate(flags)}
+
+    held = {"hfca": clips((True, False), (False, False)), "copy_reference": clips((False, False)), "champ": clips((False, True))}
+    lossy, sharp = handicaps(table, held)
+    assert lossy.startswith("HFCA (demo, seed 0): clips came as lossy files")
+    assert sharp.startswith("Champ (demo, seed 0): the method was given")
+    assert handicaps(table, dict.fromkeys(held, clips((True, False)))) == []  # no difference where all are
+    assert said_of_clips(list(held["hfca"].values())) == "1 of 2 lossy"
+    refused = list(clips((False, False), status="failed").values())
+    assert said_of_clips([*held["champ"].values(), *refused]) == "lossless, 1 of 1 with the truth's sharpness, 1 not usable"
+    assert said_of_clips(refused) == "1 not usable"
+    assert said_of_clips([]) == "none"
 
 
 def test_small_values_keep_their_digits() -> None:

@@ -43,7 +43,7 @@ def _rows_of(latex: str) -> list[str]:
 def test_latex_has_best_values_intervals_and_arrows() -> None:
     latex = table_latex(benchmark_table(ROWS))
     assert latex.startswith("% \\usepackage{booktabs}\n")
-    assert latex.count("usepackage") == 1
+    assert latex.count("usepackage") == 2  # booktabs and graphicx, once each
     assert r"\textbf{2.93E-04}" in latex
     assert r"{\tiny 2.50E-04--3.10E-04}" in latex
     assert r"{\tiny $-$0.6000--$-$0.4000}" in latex
@@ -112,5 +112,7 @@ def test_an_ablation_is_against_its_base() -> None:
         ("demo-no_pose, seed 0", "0.3000", "+0.2000"),
     ]
     assert section.lines[0].cells[0].best
+    assert section.notes == ("No difference is given for demo-w (seed 4): demo was not made with that seed.",)
+    assert all(section.notes[0] in rows_as(rows, style).replace("\n", " ") for style in ("text", "markdown", "latex"))
     assert ablation_tables(ROWS) == ()
     assert "0.2000 (+0.1000)" in rows_as(rows, "text")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.latents import LatentCodec, save_statistics
-from models.tiny.autoencoder import SHIPPED, UNSEEN_IDENTITIES, AutoencoderConfig, performer_frames, reconstruction_psnr, train_autoencoder
+from models.tiny.autoencoder import SHIPPED, measure_shipped, reconstruction_psnr
 from pipelines.errors import UserError
 
 
@@ -85,27 +85,13 @@ def test_perfect_reconstruction_is_limited_by_rounding_alone() -> None:
     assert reconstruction_psnr(Identity(), frames) == pytest.approx(20 * np.log10(255 / 5), abs=1e-3)  # type: ignore[arg-type]
 
 
-def test_the_shipped_autoencoder_reconstructs_unseen_people() -> None:
-    """Measured again here, not read from the card: at least 26 dB, within half a decibel of what the card says of all unseen people."""
-    card = json.loads((SHIPPED / "card.json").read_text())
-    frames = performer_frames(range(UNSEEN_IDENTITIES.start, UNSEEN_IDENTITIES.start + 3), AutoencoderConfig(motions=1, frames=4))
-    measured = reconstruction_psnr(LatentCodec.load(SHIPPED), frames)
-    assert measured >= 26
-    assert card["psnr_db"] >= 26
-    assert measured == pytest.approx(card["psnr_db"], abs=1.5)
+def test_the_shipped_autoencoder_reconstructs_unseen_people(tmp_path: Path) -> None:
+    """Measured again here on a few of the unseen, not read from the card: at least 26 dB, and about what the card says of all."""
+    stated = json.loads((SHIPPED / "card.json").read_text())["scores"]["psnr_db"]
+    measured = measure_shipped(tmp_path)
+    assert min(measured, stated) >= 26
+    assert measured == pytest.approx(stated, abs=1.5)
     assert (SHIPPED / "diffusion_pytorch_model.safetensors").stat().st_size < 1_000_000
-
-
-@pytest.mark.slow
-def test_training_writes_a_folder_with_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.tiny.autoencoder.TRAIN_IDENTITIES", range(2000, 2002))
-    monkeypatch.setattr("models.tiny.autoencoder.UNSEEN_IDENTITIES", range(3000, 3001))
-    config = AutoencoderConfig(width=8, blocks=(1, 1, 1), steps=3, batch=2, motions=1, frames=3)
-    facts = train_autoencoder(tmp_path / "a", config, seed=5)
-    again = train_autoencoder(tmp_path / "b", config, seed=5)
-    assert facts["sha256"] == again["sha256"]  # same seed, same digest
-    assert json.loads((tmp_path / "a" / "card.json").read_text())["psnr_db"] == facts["psnr_db"]
-    assert LatentCodec.load(tmp_path / "a").encode(torch.zeros(1, 3, 128, 128)).shape == (1, 16, 16, 16)
 
 
 class _Identity(torch.nn.Module):

@@ -118,15 +118,15 @@ def test_a_clip_is_late_by_its_worker_s_clock_not_by_the_driver_s(
     tmp_path: Path, make_clip: Callable[[str], Clip], ray_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver that believes every clip to be at work for 100 s already, as one that was busy or waited for a node would."""
-    from pipelines import engine
+    from pipelines import engine_slot
 
-    begin = engine._Slot.begin
+    begin = engine_slot.Slot.begin
 
     def begin_early(slot: Any) -> None:
         begin(slot)
         slot.since -= 100
 
-    monkeypatch.setattr(engine._Slot, "begin", begin_early)
+    monkeypatch.setattr(engine_slot.Slot, "begin", begin_early)
     clips = [make_clip(name) for name in ("slow0", "slow1", "slow2", "hangs")]
     report = extract([Moody(folder=str(tmp_path))], clips, Lake(tmp_path / "lake").create(), ray_engine, progress=False, time_limit_s=6)
     assert [(clip, code) for clip, _, code, _ in report.failures] == [("hangs", "timeout")]

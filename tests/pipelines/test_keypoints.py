@@ -1,4 +1,4 @@
-"""Keypoint layouts, drawing and retargeting."""
+"""Keypoint layouts and drawing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pipelines.keypoints import (
     RIGHT_HAND,
     Points,
     draw_skeleton,
-    retarget_limb,
     scale_points,
     to_openpose,
 )
@@ -105,67 +104,3 @@ def test_points_that_are_far_away_or_not_numbers_are_left_out() -> None:
     points = _person()
     points[7], points[8] = np.nan, 1e9
     assert draw_skeleton(points, ONES, 400, 400).any()
-
-
-# --- retargeting -----------------------------------------------------------------------------------------------------
-
-
-def _dance() -> Points:
-    """Three frames: the person, moved to the right, and with a raised left forearm."""
-    frames = np.stack([_person()] * 3)
-    frames[1] += (40, 0)
-    frames[2, [9, *range(91, 112)]] += (10, -60)
-    return frames
-
-
-def _limb(points: Points, a: int, b: int) -> float:
-    return float(np.hypot(*(points[b] - points[a])))
-
-
-def test_driving_with_oneself_changes_nothing() -> None:
-    np.testing.assert_allclose(retarget_limb(_dance(), np.stack([ONES] * 3), _person(), ONES), _dance(), atol=1e-3)
-
-
-def test_a_scaled_and_moved_reference_scales_and_moves_the_dance() -> None:
-    moved = retarget_limb(_dance(), np.stack([ONES] * 3), _person() * 1.5 + 30, ONES)
-    np.testing.assert_allclose(moved, _dance() * 1.5 + 30, atol=1e-2)
-
-
-def test_limbs_take_the_lengths_of_the_reference() -> None:
-    reference = _person()
-    reference[[9, *range(91, 112)]] += 0.6 * (reference[9] - reference[7])  # a longer left forearm
-    moved = retarget_limb(_dance(), np.stack([ONES] * 3), reference, ONES)
-    for a, b in ((5, 7), (7, 9), (8, 10), (11, 13), (13, 15), (5, 6)):
-        assert _limb(moved[0], a, b) == pytest.approx(_limb(reference, a, b), rel=1e-4)
-    stretch = _limb(moved[2], 7, 9) / _limb(_dance()[2], 7, 9)
-    assert stretch == pytest.approx(1.6, rel=1e-4)  # also in the frame where it points elsewhere
-    np.testing.assert_allclose(moved[2, 91] - moved[2, 9], _dance()[2, 91] - _dance()[2, 9], atol=1e-3)  # the hand follows
-
-
-def test_ratios_are_clamped() -> None:
-    reference = _person()
-    reference[9] = reference[7] + 10 * (reference[9] - reference[7])
-    moved = retarget_limb(_dance(), np.stack([ONES] * 3), reference, ONES)
-    assert _limb(moved[0], 7, 9) == pytest.approx(2 * _limb(_person(), 7, 9), rel=1e-4)
-
-
-def test_an_unseen_bone_takes_the_ratio_of_its_mirror() -> None:
-    reference = _person()
-    reference[10] += 0.5 * (reference[10] - reference[8])
-    scores = ONES.copy()
-    scores[9] = 0
-    moved = retarget_limb(_dance(), np.stack([ONES] * 3), reference, scores)
-    assert _limb(moved[0], 7, 9) == pytest.approx(1.5 * _limb(_person(), 7, 9), rel=1e-4)
-
-
-def test_a_sideways_reference_does_not_flatten_the_person() -> None:
-    reference = _person()
-    reference[:, 0] = 200 + (reference[:, 0] - 200) * 0.05
-    moved = retarget_limb(_dance()[:1], ONES[None], reference, ONES)
-    # sx is clamped to half of sy; then the shoulders' own bone ratio (at least 0.5) applies
-    assert np.ptp(moved[0, [5, 6], 0]) >= 0.25 * np.ptp(_person()[[5, 6], 0]) - 1e-3
-
-
-def test_nothing_in_common_is_an_error() -> None:
-    with pytest.raises(ValueError, match="take another reference"):
-        retarget_limb(_dance(), np.stack([ONES] * 3), _person(), ONES * 0)

@@ -1,0 +1,38 @@
+"""What the clips of a method say of themselves: lost something in a lossy file, or made with something measured on the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.strips import Predictions
+from eval.table import BenchmarkTable
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def said_of_clips(rows: Rows) -> str:
+    """One method's clips in a few words. rows: of `predictions`."""
+    usable = [row for row in rows if row["status"] == "ok"]
+    lossy, sharp = (sum(bool(row[name]) for row in usable) for name in ("lossy", "truth_sharpness"))
+    texts = ["lossless" if not lossy else "lossy" if lossy == len(usable) else f"{lossy} of {len(usable)} lossy"]
+    texts += [f"{sharp} of {len(usable)} with the truth's sharpness"] if sharp else []
+    refused = len(rows) - len(usable)
+    return ", ".join([*(texts if usable else []), *([f"{refused} not usable"] if refused else [])]) or "none"
+
+
+def handicaps(table: BenchmarkTable, predictions: Predictions) -> list[str]:
+    """Sentences for methods whose numbers hold more than the method: a codec, or knowledge of the truth.
+
+    That a file is lossy is no difference where every method's is.
+    """
+    rows = {line.prediction_id: [row for row in predictions[line.prediction_id].values() if row["status"] == "ok"] for line in table.lines}
+    names = {line.prediction_id: f"{line.title} ({line.detail})" if line.detail else line.title for line in table.lines}
+    lossy = [name for key, name in names.items() if any(row["lossy"] for row in rows[key])]
+    sharp = [name for key, name in names.items() if any(row["truth_sharpness"] for row in rows[key])]
+    texts = []
+    if lossy and len(lossy) < len(names):
+        texts.append(f"{', '.join(lossy)}: clips came as lossy files, so their numbers hold what compression took.")
+    if sharp:
+        texts.append(f"{', '.join(sharp)}: the method was given the true clip's sharpness, which a method that only sees poses is not.")
+    return texts

@@ -1,0 +1,68 @@
+"""A process that decodes in ever new threads keeps no freed frames in their arenas."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+from pipelines.heap import VARIABLE, keep_heap_small, limit_arenas_of_children
+
+_KEPT = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+import pipelines.heap
+
+def anonymous_mb():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")) / 1024
+
+def decode():
+    gate.wait()
+    for _ in range(4):
+        frames = np.full(6 << 20, 1, np.uint8)
+        del frames
+    gate.wait()
+
+for name in sys.argv[1:]:
+    getattr(pipelines.heap, name)()
+before, gate = anonymous_mb(), threading.Barrier(12)
+threads = [threading.Thread(target=decode) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(anonymous_mb() - before)
+"""
+
+
+def _kept_mb(*calls: str) -> float:
+    """MB that stay after 12 threads have used and freed 6 MB each, in a fresh process that made these calls first."""
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    done = subprocess.run([sys.executable, "-c", _KEPT, *calls], env=environment, check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+def test_what_threads_have_freed_does_not_pile_up() -> None:
+    assert _kept_mb() > 40
+    assert _kept_mb("keep_heap_small") < 25
+    assert _kept_mb("map_large_blocks") < 10
+
+
+def test_arrow_shares_the_heap_and_children_learn_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pa.default_memory_pool()
+    try:
+        keep_heap_small()
+        assert pa.default_memory_pool().backend_name == "system"
+    finally:
+        pa.set_memory_pool(before)
+    monkeypatch.setenv(VARIABLE, "7")
+    limit_arenas_of_children()
+    assert os.environ[VARIABLE] == "7"
+    monkeypatch.delenv(VARIABLE)
+    limit_arenas_of_children()
+    assert os.environ[VARIABLE] == "2"
+    monkeypatch.delenv(VARIABLE)
