@@ -65,7 +65,10 @@ def demo() -> None:
 
 @cli.command(epilog=_with_examples("run"))
 @click.option("--folder", type=click.Path(path_type=Path), help="A directory of videos, searched recursively; becomes a data set.")
-@click.option("--source", help="tiktok, ted_talks, ubc_fashion, ucf101 (published data sets), url_list (web and YouTube links), or drawn people: performers_dance, _talk, _fashion, _actions.")
+@click.option(
+    "--source",
+    help="tiktok, ted_talks, ubc_fashion, ucf101 (published data sets), url_list (web and YouTube links), or drawn people: performers_dance, _talk, _fashion, _actions.",
+)
 @click.option(
     "--option", "options", multiple=True, help="KEY=VALUE of the source, for example archive=TikTok.zip; may be repeated (docs/sources.md)."
 )
@@ -193,10 +196,9 @@ def score(
         reference_frame=None if reference_frame == "none" else _whole_number("--reference-frame", reference_frame),
         uses_truth_sharpness=uses_truth_sharpness, show=click.echo,
     )  # fmt: skip
-    click.echo(
-        f"{report.scored} scored, {report.cached} unchanged, {len(report.failed)} failed; the job benchmark brings them into the table"
-    )
-    _leave(len(report.failed), report.scored + report.cached)
+    click.echo(f"{report.scored} scored, {report.cached} unchanged, {len(report.failed)} failed; the table with them:")
+    click.echo(f"  python -m eval benchmark --home {lake_root()} --dataset {dataset} --split {split} --protocol {protocol}")
+    _leave(len(report.failed), report.scored + report.cached, "clip_id, metric, code, reason from scores where status = 'failed'")
 
 
 def _whole_number(option: str, text: str) -> int:
@@ -268,16 +270,14 @@ cli.add_command(animate)
 cli.add_command(tiny)
 
 
-def _leave(failed: int, usable: int) -> None:
+def _leave(failed: int, usable: int, query: str = "clip_id, error, reason from poses where error is not null") -> None:
     if usable == 0:
         click.echo(
             f"nothing usable: {failed} failed; rotoscope query \"select video_id, code, reason from videos where status <> 'ok'\"", err=True
         )
         sys.exit(2)
     if failed:
-        click.echo(
-            f'{failed} videos or clips failed; rotoscope query "select clip_id, error, reason from poses where error is not null"', err=True
-        )
+        click.echo(f'{failed} videos or clips failed; rotoscope query "select {query}"', err=True)
         sys.exit(1)
 
 
