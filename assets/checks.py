@@ -98,4 +98,6 @@ def _frames_of(rows: pa.Table) -> dict[tuple[str, str], dict[tuple[int, str], tu
 def simple(asset: str | list[str], name: str, passed: bool, *, warn: bool = False, **metadata: Any) -> dg.AssetCheckResult:
     """A check's result; `warn` shows instead of blocking."""
     severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
-    return dg.AssetCheckResult(check_name=name, asset_key=dg.AssetKey.from_coercible(asset), passed=passed, severity=severity, metadata=metadata)
+    return dg.AssetCheckResult(
+        check_name=name, asset_key=dg.AssetKey.from_coercible(asset), passed=passed, severity=severity, metadata=metadata
+    )

@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from assets.animate import animate
+from assets.exit_status import leave
+from assets.score_command import score
 from assets.tiny_command import tiny
 
 _EXAMPLES = {
@@ -21,7 +23,6 @@ _EXAMPLES = {
     "export": "rotoscope export scores --output scores.parquet",
     "export-clips": "rotoscope export-clips tiktok --output clips\n  rotoscope export-clips tiktok --output clips --clip 1a2b3c4d5e6f7a8b --mode copy",
     "table": "rotoscope table --paper hfca --table 1\n  rotoscope table --paper stable_animator --table 1 --format latex",
-    "score": "rotoscope score --predictions clips --method magic_animate --dataset performers_dance --split test --protocol demo_standin",
     "forget": "rotoscope forget 00017\n  rotoscope forget --person performer_0007 --dataset performers_dance",
     "status": "rotoscope status",
 }
@@ -60,7 +61,7 @@ def demo() -> None:
     click.echo(table_text(benchmark_table([row for row in rows if row["protocol"] != PROTOCOL])))
     click.echo(f"\nextractors against the truth:\n{accuracy_text([row for row in rows if row['protocol'] == PROTOCOL])}")
     click.echo(f"\nreport: {done.report}\nlook at the runs: dg dev (in the project's folder)")
-    _leave(done.failed, done.usable)
+    leave(done.failed, done.usable)
 
 
 @cli.command(epilog=_with_examples("run"))
@@ -112,7 +113,7 @@ def run(
         click.echo(f"contact sheet: {done.sheet}")
     if done.report:
         click.echo(f"report: {done.report}")
-    _leave(done.failed, done.usable)
+    leave(done.failed, done.usable)
 
 
 @cli.command(epilog=_with_examples("query"))
@@ -165,50 +166,6 @@ def table(paper: str, number: str, style: str) -> None:
         click.echo(render(grid, style))
 
 
-@cli.command(epilog=_with_examples("score"))
-@click.option("--predictions", type=click.Path(path_type=Path), required=True, help="Folder of clips: mp4, gif, frame folders, or strips.")
-@click.option("--method", required=True, help="The method that made them.")
-@click.option("--dataset", required=True, help="A data set of the lake.")
-@click.option("--split", required=True, help="Its split, for example test.")
-@click.option("--protocol", required=True, help="How to score: see docs/protocols.md.")
-@click.option("--variant", default="imported", show_default=True, help="Variant of the method; other weights need another one.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--reference-frame", default="0", show_default=True, help="Frame of each clip that was the reference, or none.")
-@click.option("--uses-truth-sharpness", is_flag=True, help="The method was given the true hands' sharpness.")
-def score(
-    predictions: Path,
-    method: str,
-    dataset: str,
-    split: str,
-    protocol: str,
-    variant: str,
-    seed: int,
-    reference_frame: str,
-    uses_truth_sharpness: bool,
-) -> None:
-    """Score clips that were made elsewhere; what pairs with what is printed before anything is computed (docs/predictions.md)."""
-    from assets.home import lake_root
-    from eval.import_predictions import score_folder
-    from pipelines.lake import Lake
-
-    report = score_folder(
-        Lake(lake_root()), predictions, method=method, dataset=dataset, split=split, protocol=protocol, variant=variant, seed=seed,
-        reference_frame=None if reference_frame == "none" else _whole_number("--reference-frame", reference_frame),
-        uses_truth_sharpness=uses_truth_sharpness, show=click.echo,
-    )  # fmt: skip
-    click.echo(f"{report.scored} scored, {report.cached} unchanged, {len(report.failed)} failed; the table with them:")
-    click.echo(f"  python -m eval benchmark --home {lake_root()} --dataset {dataset} --split {split} --protocol {protocol}")
-    _leave(len(report.failed), report.scored + report.cached, "clip_id, metric, code, reason from scores where status = 'failed'")
-
-
-def _whole_number(option: str, text: str) -> int:
-    from pipelines.errors import UserError
-
-    if not text.isdigit():
-        raise UserError(f"{option} {text}: give a frame's number from 0 on, or none")
-    return int(text)
-
-
 @cli.command(epilog=_with_examples("forget"))
 @click.argument("video", required=False)
 @click.option("--person", help="Forget every video of this person (the column `subject`).")
@@ -239,7 +196,7 @@ def export_clips(dataset: str, output: Path, clips: tuple[str, ...], mode: str) 
 
     failed, written = write_clips(Lake(lake_root()), dataset, output, clips, mode)
     click.echo(f"{written} clips in {output}")
-    _leave(failed, written)
+    leave(failed, written)
 
 
 @cli.command(epilog=_with_examples("export"))
@@ -267,18 +224,8 @@ def status() -> None:
 
 
 cli.add_command(animate)
+cli.add_command(score)
 cli.add_command(tiny)
-
-
-def _leave(failed: int, usable: int, query: str = "clip_id, error, reason from poses where error is not null") -> None:
-    if usable == 0:
-        click.echo(
-            f"nothing usable: {failed} failed; rotoscope query \"select video_id, code, reason from videos where status <> 'ok'\"", err=True
-        )
-        sys.exit(2)
-    if failed:
-        click.echo(f'{failed} videos or clips failed; rotoscope query "select {query}"', err=True)
-        sys.exit(1)
 
 
 def main() -> None:

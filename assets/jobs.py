@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.home import lake_root
 from assets.partitions import DATASETS, MODELS, model_partition
+from assets.tiny import SHIPPED
 from pipelines.lake import Lake
 from pipelines.tables import FEATURES
 
@@ -19,7 +20,7 @@ prepare = dg.define_asset_job(
 )
 tiny = dg.define_asset_job(
     "tiny",
-    dg.AssetSelection.groups("tiny"),
+    dg.AssetSelection.assets(*(["tiny", name] for name in SHIPPED)),
     executor_def=dg.in_process_executor,
     description="The tiny family: check what is shipped, or train it again.",
 )

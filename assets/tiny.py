@@ -9,11 +9,14 @@ from pydantic import Field
 from assets.checks import simple
 from assets.home import tiny_work
 from assets.step import Result
-from pipelines.code_version import code_version
+from pipelines.code_version import ROOT, code_version
 from pipelines.weights_table import WEIGHTS
 
 TINY = tuple(role.removesuffix("_tiny") for role, weight in WEIGHTS.items() if weight.shipped)
 """Names of the networks, as `rotoscope tiny list` shows them."""
+
+SHIPPED = tuple(name for name in TINY if (ROOT / "pipelines" / "tiny" / name / "card.json").is_file())
+"""Those that have been trained."""
 
 
 class TinyNetwork(dg.Config):

@@ -101,8 +101,9 @@ class TrainingState:
             if f"{name}.first" in moments:
                 self.optimizer.state[parameter] = {
                     "step": moments[f"{name}.step"],
-                    "exp_avg": moments[f"{name}.first"].to(parameter.device),
-                    "exp_avg_sq": moments[f"{name}.second"].to(parameter.device),
+                    # like the parameter: on its device, in its memory layout
+                    "exp_avg": torch.empty_like(parameter).copy_(moments[f"{name}.first"]),
+                    "exp_avg_sq": torch.empty_like(parameter).copy_(moments[f"{name}.second"]),
                 }
         return True
 
@@ -111,7 +112,8 @@ class TrainingState:
         for name, parameter in self.parameters.items():
             state: dict[str, Any] = self.optimizer.state.get(parameter, {})
             if state:
-                moments |= {f"{name}.step": state["step"], f"{name}.first": state["exp_avg"], f"{name}.second": state["exp_avg_sq"]}
+                held = {"step": state["step"], "first": state["exp_avg"], "second": state["exp_avg_sq"]}
+                moments |= {f"{name}.{what}": value.contiguous() for what, value in held.items()}
         return moments
 
     def take_step(self, loss: float) -> tuple[float, float]:

@@ -238,6 +238,7 @@ _ALL = [
     _tiny("action", "model.safetensors"),
     _tiny("caption", "model.safetensors"),
     _tiny("flow", "model.safetensors"),
+    _tiny("base_unet"),
 ]
 
 WEIGHTS: dict[str, WeightFile] = {weight.role: weight for weight in _ALL}

@@ -25,11 +25,11 @@ SHIPPED = FAMILY / "autoencoder"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoencoderConfig:
-    """Size. 5 x 32 x 32 latents at 128 x 128, packed to 20 x 16 x 16 by LatentCodec."""
+    """Size. 4 x 32 x 32 latents at 128 x 128, packed to 16 x 16 x 16 by LatentCodec."""
 
     width: int = 32
     blocks: tuple[int, ...] = (1, 2, 2)  # residual blocks per level; one level less than halvings
-    latent_channels: int = 5
+    latent_channels: int = 4
     packing: int = 2
     batch: int = 16
     crop_px: int = 64
@@ -125,7 +125,7 @@ def measure_shipped(cache: Path) -> float:
 JOB = TinyJob(
     name="autoencoder",
     title="Demo autoencoder",
-    purpose="An AutoencoderTiny with 5 x 32 x 32 latents for 128 x 128 pixels, in the place of Stable Diffusion's VAE.",
+    purpose="An AutoencoderTiny with 4 x 32 x 32 latents for 128 x 128 pixels, in the place of Stable Diffusion's VAE.",
     loop=LoopConfig(steps=6000, learning_rate=2e-3, warmup_steps=200, weight_decay=1e-4, decay="cosine", ema_decay=0.995, pictures=0),
     draw=_training_people,
     build=make_autoencoder,

@@ -55,8 +55,7 @@ def cast(identities: range, **choices: Any) -> Casting:
 
 def draw(casting: Casting, cache: Path) -> People:
     """The frames and truth of a casting; drawn once per version of the drawing code, then read from `cache` (memory-mapped)."""
-    words = json.dumps([asdict(casting), code_version(*_DRAWN_BY)], sort_keys=True)
-    folder = cache / hashlib.sha256(words.encode()).hexdigest()[:16]
+    folder = folder_of(casting, cache)
     if not (folder / "identity.npy").is_file():
         _draw_into(folder, casting)
     arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
@@ -64,9 +63,20 @@ def draw(casting: Casting, cache: Path) -> People:
     return People(arrays["frames"], truth, arrays["identity"], arrays["clip"])
 
 
+def folder_of(casting: Casting, cache: Path) -> Path:
+    """Where `draw` keeps a casting; its name stands for who is drawn, how, and by which code."""
+    words = json.dumps([asdict(casting), code_version(*_DRAWN_BY)], sort_keys=True)
+    return cache / hashlib.sha256(words.encode()).hexdigest()[:16]
+
+
+def plan_of(casting: Casting) -> list[tuple[int, int]]:
+    """(identity, clip of that identity) of every clip, in the order in which `People.clip` counts them."""
+    return [(identity, clip) for identity in range(*casting.identities) for clip in range(casting.clips)]
+
+
 def _draw_into(folder: Path, casting: Casting) -> None:
     parts: dict[str, list[npt.NDArray[Any]]] = {}
-    plan = [(identity, clip) for identity in range(*casting.identities) for clip in range(casting.clips)]
+    plan = plan_of(casting)
     bar = Progress(len(plan), "clips", "performers")
     for number, (identity, clip) in enumerate(plan):
         for name, values in _performance(casting, identity, clip).items():
@@ -85,14 +95,19 @@ def _draw_into(folder: Path, casting: Casting) -> None:
 
 def _performance(casting: Casting, identity: int, clip: int) -> dict[str, npt.NDArray[Any]]:
     from pipelines.performers import perform
+
+    # what is not kept is not drawn
+    made = perform(frames=-(-casting.frames // casting.every), size=casting.size, **direction(casting, identity, clip))
+    return {"frames": made.frames, **{name: getattr(made.truth, name) for name in casting.truth}}
+
+
+def direction(casting: Casting, identity: int, clip: int) -> dict[str, Any]:
+    """What `perform` is asked for one clip, without how long and how large."""
     from pipelines.performers.camera import FULL_BODY, UPPER_BODY
 
     style = casting.styles[(identity + clip) % len(casting.styles)]
     seeds: Sequence[int] = [int(s) for s in np.random.SeedSequence([7, identity, clip]).generate_state(2) % (1 << 30)]
-    framing = UPPER_BODY if style == "talk" else FULL_BODY  # as the data sets have it
-    rate = Fraction(24, casting.every)  # what is not kept is not drawn
-    made = perform(
-        identity, seeds[0], frames=-(-casting.frames // casting.every), size=casting.size, fps=rate, background=seeds[1],
-        style=style, framing=framing,
-    )  # fmt: skip
-    return {"frames": made.frames, **{name: getattr(made.truth, name) for name in casting.truth}}
+    return {
+        "identity": identity, "motion": seeds[0], "background": seeds[1], "style": style, "fps": Fraction(24, casting.every),
+        "framing": UPPER_BODY if style == "talk" else FULL_BODY,  # as the data sets have it
+    }  # fmt: skip

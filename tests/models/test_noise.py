@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 
 from models.noise import (
     NoiseConfig,
+    Objective,
     add_noise,
     alpha_bar,
+    clean_estimate,
     diffusion_loss,
     draw_noise,
     linear_estimate,
     loss_weight,
     make_scheduler,
+    plain_betas,
+    shift_of_size,
+    shifted_betas,
     target_of,
 )
 from models.sampling_loop import sample_windows
@@ -123,3 +131,67 @@ def test_a_sample_without_signal_is_estimated_exactly(alpha: float) -> None:
 
 def test_unit_variance_needs_no_skip() -> None:
     assert linear_estimate(torch.ones(3), torch.tensor(0.5), 1.0).abs().max() == 0
+
+
+LINEAR = NoiseConfig(objective="epsilon", zero_terminal_snr=False, schedule="linear", min_snr_gamma=None, noise_offset=0.0)
+
+
+@pytest.mark.parametrize(("gamma", "terminal"), [(1.0, 0.0397), (0.571, 0.0300), (0.5, 0.0281), (0.25, 0.0199)])
+def test_the_shifted_schedule_keeps_a_share_of_the_reference(gamma: float, terminal: float) -> None:
+    """sqrt(alpha_bar) at the last step: what HIA's initial noise keeps of the reference latent."""
+    scheduler = make_scheduler(replace(LINEAR, shift_gamma=gamma))
+    assert float(scheduler.alphas_cumprod[-1].sqrt()) == pytest.approx(terminal, abs=6e-5)
+
+
+def test_the_shifted_schedule_in_the_range_of_regional_supervision() -> None:
+    shifted, plain = make_scheduler(replace(LINEAR, shift_gamma=0.571)), make_scheduler(LINEAR)
+    assert float(shifted.alphas_cumprod[124]) == pytest.approx(0.729, abs=6e-4)
+    assert float((1 - shifted.alphas_cumprod[124]).sqrt()) == pytest.approx(0.52, abs=3e-3)
+    assert float(plain.alphas_cumprod[124]) == pytest.approx(0.825, abs=6e-4)
+    assert float((1 - plain.alphas_cumprod[124]).sqrt()) == pytest.approx(0.42, abs=3e-3)
+
+
+@pytest.mark.parametrize("config", [LINEAR, PLAIN], ids=["linear", "scaled_linear"])
+def test_shifting_multiplies_the_signal_to_noise_ratio(config: NoiseConfig) -> None:
+    def snr(betas: torch.Tensor) -> torch.Tensor:
+        alpha = (1 - betas).cumprod(0)
+        return alpha / (1 - alpha)
+
+    betas = plain_betas(config)
+    torch.testing.assert_close(snr(shifted_betas(betas, 0.3)), 0.3 * snr(betas), rtol=1e-9, atol=0)
+    torch.testing.assert_close(shifted_betas(betas, 1.0), betas, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(make_scheduler(config).betas.double(), betas, rtol=1e-5, atol=1e-8)
+
+
+def test_the_last_steps_of_public_schedules_differ() -> None:
+    assert float(make_scheduler(LINEAR).alphas_cumprod[-1]) == pytest.approx(0.00158, abs=1e-5)
+    assert float(make_scheduler(PLAIN).alphas_cumprod[-1]) == pytest.approx(0.00466, abs=1e-5)
+
+
+def test_gamma_follows_the_size() -> None:
+    assert shift_of_size(896, 512) == pytest.approx(0.571, abs=1e-3)
+    assert shift_of_size(512, 512) == 1.0
+    assert shift_of_size(256, 256) == 1.0
+    with pytest.raises(ValueError, match="shift_gamma=0"):
+        NoiseConfig(shift_gamma=0.0)
+
+
+@pytest.mark.parametrize("objective", ["v", "epsilon"])
+def test_the_one_step_estimate_of_a_true_prediction_is_the_truth(objective: Objective) -> None:
+    x0, noise, alpha = torch.randn(5, 4, 2, 2), torch.randn(5, 4, 2, 2), 0.05 + 0.9 * torch.rand(5, 1, 1, 1)
+    prediction = target_of(x0, noise, alpha, objective)
+    torch.testing.assert_close(clean_estimate(add_noise(x0, noise, alpha), prediction, alpha, objective), x0, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [NoiseConfig(), PLAIN, replace(LINEAR, shift_gamma=0.571)], ids=["v", "epsilon", "shifted"])
+def test_a_ddim_step_is_equation_12_of_the_paper(config: NoiseConfig) -> None:
+    """Song et al. 2021, eta 0: x_s = sqrt(a_s) x0 + sqrt(1 - a_s) eps, written out beside diffusers'."""
+    scheduler = make_scheduler(config)
+    scheduler.set_timesteps(10)
+    noisy, prediction = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    for now, then in pairwise(scheduler.timesteps.tolist()):
+        alpha, later = scheduler.alphas_cumprod[now], scheduler.alphas_cumprod[then]
+        x0 = clean_estimate(noisy, prediction, alpha, config.objective)
+        eps = prediction if config.objective == "epsilon" else (1 - alpha).sqrt() * noisy + alpha.sqrt() * prediction
+        theirs = scheduler.step(prediction, now, noisy, eta=0.0).prev_sample
+        torch.testing.assert_close(add_noise(x0, eps, later), theirs, rtol=1e-5, atol=1e-5)

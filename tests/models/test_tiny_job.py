@@ -98,7 +98,9 @@ def test_nobody_is_both_trained_on_and_measured() -> None:
 
 
 def test_what_is_shipped_is_what_the_cards_were_written_for() -> None:
-    for name in jobs():
+    shipped = [name for name in jobs() if (SHIPPED / name / "card.json").is_file()]
+    assert "autoencoder" in shipped
+    for name in shipped:
         card, wrong = verify(name)
         assert not wrong, name
         assert card["role"] == f"{name}_tiny"
