@@ -63,6 +63,28 @@ DEMO_STANDIN = Protocol(
     source="the demo: same arithmetic as `standard`, networks from pipelines/tiny/standin_*",
 )
 
+DEMO = replace(
+    DEMO_STANDIN,
+    name="demo",
+    summary="Native size, reference frame excluded. All networks are small ones trained on performers: compare performers of this table "
+    "only, with nothing outside.",
+    networks={
+        "lpips": "lpips_tiny",
+        "fid": "inception_tiny",
+        "fid_vid": "resnet3d_tiny",
+        "fvd": "i3d_tiny",
+        "face": "csim_tiny",
+        "face_second": "csim_tiny_second",
+        "clip": "clip_tiny",
+        "consistency": "clip_tiny",
+        "flow": "raft_tiny",
+        "pose": "dwpose_keypoints_tiny",
+    },
+    standin=False,
+    metrics=(*_FRAMES, "fid_vid", *_PEOPLE, *_REGIONS, *_TIME),
+    source="the demo: same arithmetic as `standard`, networks of the tiny family (pipelines/tiny), which learnt from performers",
+)
+
 STANDIN_128 = replace(
     DEMO_STANDIN,
     name="standin_128",
@@ -225,6 +247,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
         p.name: p
         for p in (
             STANDARD,
+            DEMO,
             DEMO_STANDIN,
             STANDIN_128,
             STANDIN_128_SQUARE,
@@ -264,7 +287,6 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "MA": "magic_animate",
         "IP+CtrlN": "ip_controlnet",
         "SD-2V": "sd_2v",
-        "demo": "demo_standin",
     }
 )
 

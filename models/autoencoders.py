@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from models.latents import packing_of
 from models.tiny.autoencoder import SHIPPED
 
 
@@ -25,3 +27,9 @@ def autoencoder_folder(name: str) -> Path:
             f"no weights for the autoencoder {name}: not a folder, not in the Hugging Face cache, and not to be downloaded ({type(error).__name__}); "
             f"run `hf download {name}` on a machine with network, or use the variant `demo`"
         ) from None
+
+
+def latent_channels(folder: Path) -> int:
+    """Channels of the packed latents of an autoencoder's folder: what a UNet on them takes."""
+    channels: int = json.loads((folder / "config.json").read_text())["latent_channels"]
+    return channels * packing_of(folder) ** 2

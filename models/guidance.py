@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,10 +19,14 @@ class Condition:
     dropped: Tensor  # [R] bool: True where the reference is the null condition
 
 
-def null_conditions(condition: Condition, dropped: Tensor) -> Condition:
+AnyCondition = TypeVar("AnyCondition", bound=Condition)
+"""A method with more conditions adds fields in a subclass; what `dropped` means for them, its network says."""
+
+
+def null_conditions(condition: AnyCondition, dropped: Tensor) -> AnyCondition:
     """The same condition with the references of `dropped` rows [R] replaced by nothing: zero tokens and no reference attention.
 
-    The pose is never dropped, so guidance does not amplify it.
+    The pose is never dropped, so guidance does not amplify it; a network that drops it, too (HIA), reads `dropped` itself.
     """
     keep = (~dropped).to(condition.image_tokens)[:, None, None]
     return replace(condition, image_tokens=condition.image_tokens * keep, dropped=condition.dropped | dropped)
@@ -30,6 +35,22 @@ def null_conditions(condition: Condition, dropped: Tensor) -> Condition:
 def draw_dropped(references: int, probability: float, generator: torch.Generator) -> Tensor:
     """[R] bool, drawn per reference (never per batch, or workers would disagree on what runs)."""
     return torch.rand(references, generator=generator) < probability
+
+
+GuidanceForm = Literal["usual", "from_conditional", "printed"]
+"""HIA Eq. 4: (a) the usual rule, (b) the equivalent one that starts at e_c, (c) the equation as it is printed."""
+
+
+def animation_guide(unconditional: Tensor, conditional: Tensor, scale: float, form: GuidanceForm = "usual") -> Tensor:
+    """HIA's animation guidance (Eq. 4) in its three readings; equal for w of `usual`, w - 1 of `from_conditional` and -w of `printed`.
+
+    usual:            e_u + w (e_c - e_u)
+    from_conditional: e_c + w (e_c - e_u)
+    printed:          e_u + w (e_u - e_c), which leads away from the condition for every w > 0
+    """
+    if form == "from_conditional":
+        return guide(unconditional, conditional, 1 + scale)
+    return guide(unconditional, conditional, -scale if form == "printed" else scale)
 
 
 def guide(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:

@@ -83,3 +83,10 @@ def save_statistics(folder: Path, raw: Tensor, packing: int) -> None:
     mean, std = raw.mean(dim=(0, 2, 3)), raw.std(dim=(0, 2, 3))
     facts = {"mean": [round(v, 6) for v in mean.tolist()], "std": [round(v, 6) for v in std.tolist()], "packing": packing}
     (folder / _STATISTICS).write_text(json.dumps(facts, indent=1))
+
+
+def packing_of(folder: Path) -> int:
+    """Side of the blocks of latent pixels that LatentCodec folds into channels; 1 for a Stable Diffusion VAE."""
+    path = folder / _STATISTICS
+    packing: int = json.loads(path.read_text())["packing"] if path.is_file() else 1
+    return packing

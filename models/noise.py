@@ -9,21 +9,28 @@ import torch
 from torch import Tensor
 
 Objective = Literal["v", "epsilon"]
+Schedule = Literal["scaled_linear", "linear"]
+
+_BETAS = (0.00085, 0.012)  # Stable Diffusion and AnimateDiff alike
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseConfig:
-    """Scaled-linear betas of Stable Diffusion; zero terminal SNR with v-prediction unless the paper-literal epsilon is chosen."""
+    """Scaled-linear betas of Stable Diffusion unless said otherwise; zero terminal SNR with v-prediction unless the paper-literal epsilon is chosen."""
 
     objective: Objective = "v"  # [R] public reproduction; the paper writes epsilon
     zero_terminal_snr: bool = True  # Lin et al. 2024, Algorithm 1
     min_snr_gamma: float | None = 5.0  # Hang et al. 2023; None = no reweighting
     noise_offset: float = 0.05  # one extra value per sample and channel
     train_steps: int = 1000
+    schedule: Schedule = "scaled_linear"  # Stable Diffusion; HIA, MagicAnimate and AnimateDiff: "linear"
+    shift_gamma: float = 1.0  # HIA Alg. 1: signal-to-noise ratio times this; 1 = not shifted
 
     def __post_init__(self) -> None:
         if self.objective == "epsilon" and self.zero_terminal_snr:
             raise ValueError("epsilon cannot be predicted at zero SNR; use objective='v' or zero_terminal_snr=False")
+        if not 0 < self.shift_gamma <= 1:
+            raise ValueError(f"shift_gamma={self.shift_gamma} must be above 0 and at most 1 (1 = not shifted)")
 
 
 def make_scheduler(config: NoiseConfig) -> Any:
@@ -32,15 +39,40 @@ def make_scheduler(config: NoiseConfig) -> Any:
 
     return DDIMScheduler(
         num_train_timesteps=config.train_steps,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        beta_start=_BETAS[0],
+        beta_end=_BETAS[1],
+        beta_schedule=config.schedule,
+        trained_betas=None if config.shift_gamma == 1 else shifted_betas(plain_betas(config), config.shift_gamma).tolist(),
         clip_sample=False,
         steps_offset=1,
         rescale_betas_zero_snr=config.zero_terminal_snr,
         timestep_spacing="trailing",
         prediction_type="v_prediction" if config.objective == "v" else "epsilon",
     )
+
+
+def plain_betas(config: NoiseConfig) -> Tensor:
+    """[T] float64 betas before any shift or rescaling: linear, or the squares of a linear ramp."""
+    power = 0.5 if config.schedule == "scaled_linear" else 1.0
+    return torch.linspace(_BETAS[0] ** power, _BETAS[1] ** power, config.train_steps, dtype=torch.float64) ** (1 / power)
+
+
+def shifted_betas(betas: Tensor, gamma: float) -> Tensor:
+    """[T] betas whose signal-to-noise ratio is gamma times that of `betas` (HIA Alg. 1).
+
+    snr' = gamma a / (1 - a),   a' = snr' / (1 + snr'),   beta'_t = 1 - a'_t / a'_(t-1),   a = cumprod(1 - beta)
+    """
+    alpha = (1 - betas).cumprod(0)
+    snr = gamma * alpha / (1 - alpha)
+    shifted = snr / (1 + snr)
+    # The algorithm as printed keeps the first beta, which multiplies every a' by 1.0006 (gamma = .571); here a'_(-1) = 1.
+    before = torch.cat([torch.ones_like(shifted[:1]), shifted[:-1]])
+    return 1 - shifted / before
+
+
+def shift_of_size(height: int, width: int) -> float:
+    """gamma = 512 * 512 / (H * W), at most 1. The paper asks for 0 < gamma < 1 and names no value: the same noise hides less of a larger image."""
+    return min(1.0, 512 * 512 / (height * width))
 
 
 def alpha_bar(scheduler: Any, timesteps: Tensor, like: Tensor) -> Tensor:
@@ -65,6 +97,13 @@ def add_noise(x0: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
 def target_of(x0: Tensor, noise: Tensor, alpha: Tensor, objective: Objective) -> Tensor:
     """What the network predicts: eps, or v = sqrt(a) eps - sqrt(1 - a) x0 (Salimans & Ho 2022)."""
     return noise if objective == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
+
+
+def clean_estimate(noisy: Tensor, prediction: Tensor, alpha: Tensor, objective: Objective) -> Tensor:
+    """One-step x0 from what the network predicts: (x_t - sqrt(1 - a) eps) / sqrt(a), or sqrt(a) x_t - sqrt(1 - a) v."""
+    if objective == "epsilon":
+        return (noisy - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
+    return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
 
 
 def linear_estimate(noisy: Tensor, alpha: Tensor, data_std: float) -> Tensor:

@@ -12,15 +12,23 @@ Both sides are attention processors set by name, so that no module is patched an
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Fusion = Literal["full", "midup"]
+"""All sites (AnimateAnyone, HFCA, HIA), or those of the middle and up blocks (MagicAnimate)."""
+
 
 class ReferenceBank:
-    """N_r of each layer, [R, L, C], by the name of its processor; and which references are dropped (unconditional rows)."""
+    """N_r of each layer, [R, L, C], by the name of its processor; and which references are dropped (unconditional rows).
+
+    Whoever wants other tokens than the writer's own (an adapter's, another encoder's) puts them into `tokens` after the writer has run.
+    """
 
     def __init__(self) -> None:
         self.tokens: dict[str, Tensor] = {}
@@ -30,6 +38,18 @@ class ReferenceBank:
         """Forget everything; call after every forward and backward pass, or the next sample sees this one's reference."""
         self.tokens.clear()
         self.dropped = None
+
+    @contextmanager
+    def held(self) -> Iterator[ReferenceBank]:
+        """The bank for one forward pass or, with gradient checkpointing, for forward and backward: recomputed layers look into it again.
+
+        Empty at the beginning and cleared at the end, also after an error.
+        """
+        self.clear()
+        try:
+            yield self
+        finally:
+            self.clear()
 
     def for_rows(self, name: str, rows: int) -> tuple[Tensor, Tensor | None]:
         """(tokens [B, L, C], dropped [B] or None): each reference serves B / R consecutive rows. KeyError names a missing layer."""
@@ -87,27 +107,28 @@ def _mask(own: Tensor, reference: Tensor, dropped: Tensor | None) -> Tensor | No
     return torch.cat([seen_own, seen_reference], dim=1)[:, None, None]
 
 
-def spatial_sites(unet: Any) -> list[str]:
+def spatial_sites(unet: Any, fusion: Fusion = "full") -> list[str]:
     """Names of the spatial self-attention processors (`attn1` outside motion modules), in the order in which they run."""
     sites = [name for name in unet.attn_processors if name.endswith("attn1.processor") and "motion_modules" not in name]
     order = ("down_blocks", "mid_block", "up_blocks")  # diffusers registers the middle block last
-    return sorted(sites, key=lambda name: order.index(name.split(".")[0]))
+    chosen = [name for name in sites if fusion == "full" or not name.startswith("down_blocks")]
+    return sorted(chosen, key=lambda name: order.index(name.split(".")[0]))
 
 
-def _set(unet: Any, bank: ReferenceBank, processor: type[WriteReference] | type[ReadReference]) -> list[str]:
-    sites = spatial_sites(unet)
+def _set(unet: Any, bank: ReferenceBank, processor: type[WriteReference] | type[ReadReference], fusion: Fusion) -> list[str]:
+    sites = spatial_sites(unet, fusion)
     unet.set_attn_processor({**unet.attn_processors, **{name: processor(bank, name) for name in sites}})
     return sites
 
 
-def write_reference(unet: Any, bank: ReferenceBank) -> list[str]:
+def write_reference(unet: Any, bank: ReferenceBank, fusion: Fusion = "full") -> list[str]:
     """Make `unet` the writer; returns the names of its sites."""
-    return _set(unet, bank, WriteReference)
+    return _set(unet, bank, WriteReference, fusion)
 
 
-def read_reference(unet: Any, bank: ReferenceBank) -> list[str]:
+def read_reference(unet: Any, bank: ReferenceBank, fusion: Fusion = "full") -> list[str]:
     """Make `unet` the reader; returns the names of its sites."""
-    return _set(unet, bank, ReadReference)
+    return _set(unet, bank, ReadReference, fusion)
 
 
 def freeze_unused_tail(unet: Any) -> list[str]:

@@ -238,7 +238,16 @@ _ALL = [
     _tiny("action", "model.safetensors"),
     _tiny("caption", "model.safetensors"),
     _tiny("flow", "model.safetensors"),
+    _tiny("inception", "model.torchscript"),
+    _tiny("vgg", "model.safetensors"),
+    _tiny("i3d", "model.torchscript"),
+    _tiny("resnet3d", "model.safetensors"),
     _tiny("base_unet"),
+    _tiny("motion_module"),
+    _tiny("controlnet"),
+    _tiny("ip_adapter", "ip-adapter_tiny.safetensors"),
+    _tiny("svd_vae"),
+    _tiny("svd_unet"),
 ]
 
 WEIGHTS: dict[str, WeightFile] = {weight.role: weight for weight in _ALL}

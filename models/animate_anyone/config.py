@@ -25,6 +25,7 @@ class NetworkConfig:
     motion_heads: int = 8  # AnimateDiff v2
     motion_frames: int = 32  # AnimateDiff v2: longest window
     hint: bool = False  # demo addition, see the package's docstring
+    hint_from_stem: bool = False  # demo addition: the hint is a 3x3 convolution that begins as the base's own stem
     residual: bool = False  # demo addition
     residual_scale: float = 1.0  # standard deviation of those differences, so that what is diffused has unit variance
     skip_std: float | None = None  # demo addition: the network learns what noise.linear_estimate at this deviation leaves; None = all of it
@@ -137,6 +138,15 @@ DEMO = AnimateAnyoneConfig(
     sampling=Sampling(steps=10, guidance_scale=1.2, window=12, overlap=2, retarget="none", shared_noise=True),
 )
 
+# The demo from the tiny family's trained networks. With a base, channels, tokens and latents are those of the base's own config: here they say what
+# `rotoscope tiny train base_unet` builds (88 rather than 96 channels keep it under 2.2 million parameters; tokens as wide as the tiny text tower).
+DEMO_BASE = replace(
+    DEMO,
+    base_unet="demo",
+    motion_adapter="demo",
+    network=replace(_DEMO_NETWORK, channels=(48, 88), token_dim=96, hint_from_stem=True),
+)
+
 # A few steps of the demo's network: shows that a data set trains, animates and scores; its pictures mean nothing.
 BRIEF = replace(
     DEMO,
@@ -145,4 +155,4 @@ BRIEF = replace(
     sampling=replace(DEMO.sampling, steps=4),
 )
 
-VARIANTS: dict[str, AnimateAnyoneConfig] = {"demo": DEMO, "brief": BRIEF, "paper": PAPER}
+VARIANTS: dict[str, AnimateAnyoneConfig] = {"demo": DEMO, "demo_base": DEMO_BASE, "brief": BRIEF, "paper": PAPER}

@@ -14,9 +14,11 @@ from models.animate_anyone.stages import STAGES, train_stage
 from models.autoencoders import autoencoder_folder
 from models.clip_dataset import Points, TrainingClip
 from models.latents import LatentCodec
+from models.pretrained_networks import base_unet_folder, motion_adapter_folder
 from models.training_loop import StepRecord
 from pipelines.clip import Frames
 from pipelines.errors import UserError
+from pipelines.extractors.person_box import digest_of_lines
 from pipelines.weights import digest_of
 
 
@@ -76,8 +78,13 @@ class AnimateAnyoneMethod:
         return self._config(variant).as_dict()
 
     def weights_digest(self, variant: str) -> str:
-        """Digest of the autoencoder's files (the base networks are named by the config)."""
-        return digest_of(autoencoder_folder(self._config(variant).autoencoder))
+        """Digest of the autoencoder's files and of the tiny family's that training begins from (other base networks are named by the config)."""
+        config = self._config(variant)
+        folders = [autoencoder_folder(config.autoencoder)]
+        folders += [base_unet_folder("demo")] if config.base_unet == "demo" else []
+        folders += [motion_adapter_folder("demo")] if config.motion_adapter == "demo" else []
+        digests = [digest_of(folder) for folder in folders]
+        return digests[0] if len(digests) == 1 else digest_of_lines(*digests)
 
     def train(
         self,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ from models.guidance import Condition
 from models.image_tokens import ClipImageTokens, PooledImageTokens
 from models.noise import alpha_bar, linear_estimate, make_scheduler
 from models.pose_guider import PoseGuider
+from models.pretrained_networks import base_unet_folder, motion_adapter_folder
 from models.reference_attention import ReferenceBank, freeze_unused_tail, read_reference, write_reference
 from models.temporal_attention import motion_parameters, with_motion, zero_motion_output
 
 
 class ReferenceHint(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Zero-initialised 1x1 convolution of the reference latent, added at the stem (demo addition, not in the paper)."""
+    """Zero-initialised convolution of the reference latent, added at the stem (demo addition, not in the paper)."""
 
     @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, latent_channels: int = 16, out_channels: int = 64) -> None:
+    def __init__(self, latent_channels: int = 16, out_channels: int = 64, kernel: int = 1) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(latent_channels, out_channels, 1)
+        self.convolution = nn.Conv2d(latent_channels, out_channels, kernel, padding=kernel // 2)
         nn.init.zeros_(self.convolution.weight)
         nn.init.zeros_(self.convolution.bias if self.convolution.bias is not None else torch.empty(0))
 
@@ -160,34 +162,53 @@ class AnimateAnyone(nn.Module):
         return chosen
 
 
-def image_tokens_of(config: AnimateAnyoneConfig) -> nn.Module:
-    """CLIP, or at demo size the pooled stand-in."""
+def image_tokens_of(config: AnimateAnyoneConfig, width: int) -> nn.Module:
+    """CLIP, or at demo size the pooled stand-in. width: of the tokens that the UNets take."""
     if config.image_encoder is None:
-        return PooledImageTokens(config.network.token_dim)
+        return PooledImageTokens(width)
     return ClipImageTokens(config.image_encoder, subfolder="image_encoder")
 
 
 def fresh_network(config: AnimateAnyoneConfig) -> AnimateAnyone:
-    """Stage 1's start: both UNets from the base (or from scratch, with the same weights), a new pose guider."""
+    """Stage 1's start: both UNets from the base (or from scratch, with the same weights), a new pose guider.
+
+    With a base, the base's own config says how wide the parts beside it are. Raises MissingWeightsError, UserError where it does not load.
+    """
+    shape = config.network
     if config.base_unet is None:
-        denoiser = make_unet(config.network)
-        reference = make_unet(config.network)
+        denoiser, reference = make_unet(shape), make_unet(shape)
         reference.load_state_dict(denoiser.state_dict())
-        if config.network.skip_std is not None:  # begin with the linear estimate itself
-            for parameter in denoiser.conv_out.parameters():
-                nn.init.zeros_(parameter)
     else:
-        denoiser, reference = (UNet2DConditionModel.from_pretrained(config.base_unet, subfolder="unet") for _ in range(2))
-    first = config.network.channels[0]
-    guider = PoseGuider(first, config.network.guider_widths, config.network.guider_variant)
-    hint = ReferenceHint(config.network.latent_channels, first) if config.network.hint else None
-    return AnimateAnyone(config, denoiser, reference, guider, hint, image_tokens_of(config))
+        folder = base_unet_folder(config.base_unet)
+        denoiser, reference = (load_part(UNet2DConditionModel, folder) for _ in range(2))
+    first = denoiser.config.block_out_channels[0]
+    hint = ReferenceHint(denoiser.config.in_channels, first, 3 if shape.hint_from_stem else 1) if shape.hint else None
+    if hint is not None and shape.hint_from_stem:
+        begin_as_stem(hint, denoiser.conv_in, shape.residual_scale if shape.residual else 1.0)
+    if shape.skip_std is not None:  # begin with the linear estimate itself
+        for parameter in denoiser.conv_out.parameters():
+            nn.init.zeros_(parameter)
+    guider = PoseGuider(first, shape.guider_widths, shape.guider_variant)
+    return AnimateAnyone(config, denoiser, reference, guider, hint, image_tokens_of(config, denoiser.config.cross_attention_dim))
+
+
+@torch.no_grad()
+def begin_as_stem(hint: ReferenceHint, conv_in: nn.Conv2d, scale: float) -> None:
+    """Make hint + stem see `reference + scale * noisy difference`, a picture that is a little noisy, as the base's stem sees pictures.
+
+    So the base's features, and the denoiser's attention to the reference UNet's, are of use from the first step although differences are diffused.
+    """
+    hint.convolution.weight.copy_(conv_in.weight)
+    conv_in.weight.mul_(scale)
 
 
 def add_motion(network: AnimateAnyone) -> AnimateAnyone:
     """Stage 2's start: the same weights with motion modules, AnimateDiff's or fresh ones that change nothing."""
     config = network.config
-    adapter = make_motion(config.network) if config.motion_adapter is None else MotionAdapter.from_pretrained(config.motion_adapter)
+    shape = replace(config.network, channels=tuple(network.denoiser.config.block_out_channels))
+    adapter = (
+        make_motion(shape) if config.motion_adapter is None else load_part(MotionAdapter, motion_adapter_folder(config.motion_adapter))
+    )
     network.stem.features = None
     denoiser = with_motion(network.denoiser, adapter)
     if config.motion_adapter is None:
@@ -210,5 +231,5 @@ def load_network(config: AnimateAnyoneConfig, folder: Path) -> AnimateAnyone:
         load_part(UNet2DConditionModel, folder / "reference_unet"),
         load_part(PoseGuider, folder / "pose_guider"),
         hint,
-        image_tokens_of(config),
+        image_tokens_of(config, denoiser.config.cross_attention_dim),
     )

@@ -158,6 +158,7 @@ def additions_of(config: AnimateAnyoneConfig) -> list[str]:
     """What departs from the paper in this variant, in words for the report."""
     said = {
         "reference hint at the stem": config.network.hint,
+        "reference hint that begins as the base's stem": config.network.hint_from_stem,
         "residual diffusion": config.network.residual,
         "skip of the linear estimate": config.network.skip_std is not None,
         "pooled image tokens instead of CLIP": config.image_encoder is None,

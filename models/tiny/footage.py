@@ -72,7 +72,7 @@ def shoot(shooting: Shooting, cache: Path) -> Scenes:
 
 def read_scenes(folder: Path) -> Scenes:
     """What `shoot` wrote."""
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    arrays = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}
     told: list[list[str]] = json.loads((folder / "words.json").read_text())
     clothing, action, caption = (list(column) for column in zip(*told, strict=True))
     return Scenes(

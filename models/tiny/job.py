@@ -79,12 +79,12 @@ def run_job(
     job.export(network.cpu().eval(), partial)
     if job.finish is not None:
         job.finish(network, partial, data)
-    files = {path.name: digest_of(path) for path in sorted(partial.iterdir()) if path.is_file()}
+    files = {path.relative_to(partial).as_posix(): digest_of(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     facts = {
         "role": f"{job.name}_tiny",
         "loop": asdict(loop),
         "seed": seed,
-        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "trained_on": job.trained_on,
         "measured_on": job.measured_on,
         "scores": {name: round(value, 4) for name, value in job.measure(partial, work / "people").items()},

@@ -54,11 +54,11 @@ def cast(identities: range, **choices: Any) -> Casting:
 
 
 def draw(casting: Casting, cache: Path) -> People:
-    """The frames and truth of a casting; drawn once per version of the drawing code, then read from `cache` (memory-mapped)."""
+    """The frames and truth of a casting; drawn once per version of the drawing code, then read from `cache` (memory-mapped, changes stay private)."""
     folder = folder_of(casting, cache)
     if not (folder / "identity.npy").is_file():
         _draw_into(folder, casting)
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    arrays = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}
     truth = {name: arrays[name] for name in casting.truth}
     return People(arrays["frames"], truth, arrays["identity"], arrays["clip"])
 

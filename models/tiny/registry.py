@@ -11,17 +11,27 @@ def jobs() -> dict[str, TinyJob]:
     from models.tiny import (
         action,
         autoencoder,
+        base_unet,
         caption,
         clip,
+        controlnet,
         densepose,
         dwpose,
         face_detector,
         face_recogniser,
         face_recogniser_second,
         flow,
+        i3d,
+        inception,
+        ip_adapter,
+        motion_module,
         person_box,
         person_mask,
+        resnet3d,
         rtmpose,
+        svd_unet,
+        svd_vae,
+        vgg,
     )
 
     listed: tuple[TinyJob, ...] = (
@@ -38,6 +48,16 @@ def jobs() -> dict[str, TinyJob]:
         action.JOB,
         caption.JOB,
         flow.JOB,
+        inception.JOB,
+        vgg.JOB,
+        i3d.JOB,
+        resnet3d.JOB,
+        base_unet.JOB,
+        motion_module.JOB,
+        controlnet.JOB,
+        ip_adapter.JOB,
+        svd_vae.JOB,
+        svd_unet.JOB,
     )
     return {job.name: job for job in listed}
 

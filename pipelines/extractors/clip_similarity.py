@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.clip import Frames
-from pipelines.extractors.clip_image import MEAN, SIZE, STD
+from pipelines.extractors.clip_image import CLIP_TINY as IMAGE_TINY
+from pipelines.extractors.clip_image import MEAN, SIZE, STD, resize_direct
 from pipelines.extractors.pretrained_folder import folder_digest, folder_of, load_strictly
 
 Features = npt.NDArray[np.float32]
@@ -45,6 +46,14 @@ def prepare_evalcrafter(frames: Frames) -> Any:
 
     x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
     return torch.nn.functional.interpolate(x, (SIZE, SIZE), mode="bilinear", align_corners=False)
+
+
+def prepare_tiny(frames: Frames) -> Any:
+    """As the tiny CLIP learnt: straight to its size (aspect lost), normalised."""
+    import torch
+
+    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, STD))
+    return (resize_direct(frames, IMAGE_TINY.size) - mean) / std
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,3 +94,4 @@ class ClipSimilarity:
 CLIP_L14 = ClipSimilarity(name="clip_l14", role="clip_large", prepare=prepare)
 CLIP_B32 = ClipSimilarity(name="clip_b32", role="clip_base", prepare=prepare)
 CLIP_B32_EVALCRAFTER = ClipSimilarity(name="clip_b32_evalcrafter", role="clip_base", prepare=prepare_evalcrafter)
+CLIP_TINY = ClipSimilarity(name="clip_tiny", role="clip_tiny", prepare=prepare_tiny)  # knows performers only

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipelines.clip import Frames
 from pipelines.extractors.dwpose import DWPose, main_person
 from pipelines.extractors.mediapipe import own_networks, skeletons
-from pipelines.extractors.person_box import digest_of_lines
+from pipelines.extractors.person_box import PersonBox, digest_of_lines
 from pipelines.extractors.simcc import SimCC
 from pipelines.keypoints import KEYPOINTS, Points, Scores
 from pipelines.weights import find_weights
@@ -81,3 +81,7 @@ def keypoint_rows(keypoints: Points, scores: Scores) -> Features:
 
 DWPOSE_KEYPOINTS = DwposeKeypoints()
 MEDIAPIPE_KEYPOINTS = MediapipeKeypoints()
+DWPOSE_KEYPOINTS_TINY = DwposeKeypoints(  # knows performers only
+    name="dwpose_keypoints_tiny",
+    pose=DWPose(name="dwpose_tiny", role="dwpose_tiny", person=PersonBox(name="person_box_tiny", role="person_box_tiny")),
+)

@@ -18,7 +18,7 @@ from pipelines.extractors.torchscript import load_torchscript
 from pipelines.weights import digest_of, find_weights
 
 ROLE = "fid_inception_clean_fid"
-SIZE = 299
+SIZE, TINY_SIZE = 299, 128  # px of the published network's input and of the demo's
 _BATCH = 16
 
 
@@ -32,28 +32,33 @@ def clean_resize(frames: Frames, size: int) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inception:
-    """uint8 [N, H, W, 3] RGB -> float32 [N, 2048]. MissingWeightsError without the file of role `fid_inception_clean_fid`."""
+    """uint8 [N, H, W, 3] RGB -> float32 [N, D], D = 2048 as published. MissingWeightsError without the file of `role`."""
 
     path: Path | None = None  # None = where pipelines.weights finds it
     name: str = "inception"
+    role: str = ROLE
+    size: int = SIZE  # px of the network's input
     version: int = 1
 
     def weights_digest(self) -> str:
         """sha256 of the TorchScript file."""
-        return digest_of(find_weights(ROLE, self.path))
+        return digest_of(find_weights(self.role, self.path))
 
     def load(self, device: str) -> Callable[[Frames], npt.NDArray[np.float32]]:
         """Open the network; the callable keeps no state."""
         import torch
 
-        layers = load_torchscript(find_weights(ROLE, self.path), device).layers
+        layers = load_torchscript(find_weights(self.role, self.path), device).float().layers  # shipped weights are stored in half precision
 
         def features(frames: Frames) -> npt.NDArray[np.float32]:
             parts = []
             for start in range(0, len(frames), _BATCH):
-                x = torch.from_numpy(clean_resize(frames[start : start + _BATCH], SIZE)).permute(0, 3, 1, 2).to(device)
+                x = torch.from_numpy(clean_resize(frames[start : start + _BATCH], self.size)).permute(0, 3, 1, 2).to(device)
                 with torch.inference_mode():
                     parts.append(layers.forward((x - 128) / 128).flatten(1).cpu().numpy())
             return np.asarray(np.concatenate(parts), dtype=np.float32)
 
         return features
+
+
+INCEPTION_TINY = Inception(name="inception_tiny", role="inception_tiny", size=TINY_SIZE)  # knows performers only

@@ -1,4 +1,4 @@
-"""LPIPS networks (Zhang et al. 2018): the real one through torchmetrics, and the demo's stand-in of the same form.
+"""LPIPS networks (Zhang et al. 2018): the real one through torchmetrics, a narrow one of the same form, and the demo's stand-in.
 
 d(x, y) = sum_l mean_hw  w_l . (f_l(x) - f_l(y))^2,   f_l = features of level l, unit length over channels
 """
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _BATCH = 4
+HEADS = "heads.safetensors"  # beside the backbone of a narrow network: lin0.model.1.weight [1, C, 1, 1] ... as torchmetrics names them
 
 Values = npt.NDArray[np.float64]
 Masks = npt.NDArray[np.bool_]
@@ -78,12 +79,13 @@ def _weighted(maps: Sequence[Tensor], mask: Tensor) -> Values:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lpips:
-    """torchmetrics' LPIPS; its linear heads come with torchmetrics, the backbone is torchvision's file of `role`."""
+    """torchmetrics' LPIPS; the backbone is torchvision's file of `role`. The linear heads come with torchmetrics, those of a narrow network beside it."""
 
     name: str
     role: str
     net: Literal["vgg", "alex"]
     ends: tuple[int, ...]  # torchvision's `features`, cut into torchmetrics' five slices before these layers
+    widths: tuple[int, ...] = ()  # channels of VGG16's five levels where they are not the published ones
     path: Path | None = None  # None = where pipelines.weights finds it
     version: int = 1
 
@@ -97,11 +99,17 @@ class Lpips:
 
         path = find_weights(self.role, self.path)
         backbone = self._backbone(path)
-        network = _NoTrainLpips(net=self.net, pretrained=True, pnet_rand=True)  # heads from torchmetrics, backbone still random
+        if self.widths:
+            network = narrow_lpips(self.widths, self.ends)
+            fill(network.lins, {key.removeprefix("lin"): head for key, head in load_state(self._heads()).items()}, self._heads())
+        else:
+            network = _NoTrainLpips(net=self.net, pretrained=True, pnet_rand=True)  # heads from torchmetrics, backbone still random
         fill(network.net, backbone, path)
-        return PairDistance(_with_maps(network.to(device)), value_range, device)
+        return PairDistance(_with_maps(network.float().to(device)), value_range, device)
 
     def _heads(self) -> Path:
+        if self.widths:
+            return find_weights(self.role, self.path).with_name(HEADS)
         import torchmetrics.functional.image.lpips as package
 
         return Path(package.__file__).parent / "lpips_models" / f"{self.net}.pth"
@@ -122,6 +130,48 @@ class Lpips:
 
 LPIPS_VGG = Lpips(name="lpips_vgg", role="lpips_vgg16", net="vgg", ends=(4, 9, 16, 23, 30))  # after relu1_2, 2_2, 3_3, 4_3, 5_3
 LPIPS_ALEX = Lpips(name="lpips_alex", role="lpips_alexnet", net="alex", ends=(2, 5, 8, 10, 12))  # after each of the five ReLUs
+LPIPS_TINY = Lpips(name="lpips_tiny", role="vgg_tiny", net="vgg", ends=LPIPS_VGG.ends, widths=(12, 24, 48, 60, 60))  # knows performers only
+
+
+def vgg16_layers(widths: tuple[int, ...]) -> nn.Sequential:
+    """torchvision's VGG16 `features` with these channels in its five levels, untrained."""
+    from torchvision.models.vgg import make_layers
+
+    first, second, third, fourth, fifth = widths
+    plan = [first, first, "M", second, second, "M", *[third] * 3, "M", *[fourth] * 3, "M", *[fifth] * 3, "M"]
+    layers: nn.Sequential = make_layers(plan)  # type: ignore[arg-type]  # a list of both, which theirs takes
+    return layers
+
+
+def narrow_lpips(widths: tuple[int, ...], ends: tuple[int, ...]) -> Any:
+    """torchmetrics' LPIPS, its own forward and names, over `vgg16_layers`."""
+    from torch import nn
+    from torchmetrics.functional.image.lpips import _LPIPS, NetLinLayer, ScalingLayer
+
+    class Slices(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for number in range(1, len(ends) + 1):
+                self.add_module(f"slice{number}", nn.Sequential())
+            for index, layer in enumerate(vgg16_layers(widths)):
+                if index < ends[-1]:
+                    self.get_submodule(f"slice{1 + sum(index >= end for end in ends)}").add_module(str(index), layer)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            levels = []
+            for level in self.children():
+                x = level(x)
+                levels.append(x)
+            return levels
+
+    class NarrowLpips(_LPIPS):  # type: ignore[misc]  # torchmetrics is untyped here
+        def __init__(self) -> None:
+            nn.Module.__init__(self)  # theirs builds a VGG16 of the published size
+            self.spatial, self.resize, self.chns, self.L = False, None, list(widths), len(widths)
+            self.scaling_layer, self.net = ScalingLayer(), Slices()
+            self.lins = nn.ModuleList([NetLinLayer(channels, use_dropout=True) for channels in widths])
+
+    return NarrowLpips().eval().requires_grad_(False)
 
 
 def _with_maps(network: Any) -> Levels:

@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from pipelines.clip import Frames
 from pipelines.errors import UserError
-from pipelines.extractors.i3d import I3D, I3D_CENTER_CROP
+from pipelines.extractors.i3d import I3D, I3D_CENTER_CROP, I3D_TINY
 from pipelines.extractors.i3d_kinetics400 import I3D_400, I3D_400_EPS5
-from pipelines.extractors.inception import Inception
+from pipelines.extractors.inception import INCEPTION_TINY, Inception
 from pipelines.extractors.inception_pytorch_fid import InceptionPytorchFid
-from pipelines.extractors.lpips import LPIPS_ALEX, LPIPS_VGG, PairDistance, StandinLpips
-from pipelines.extractors.metric_people import PEOPLE_NETWORKS
-from pipelines.extractors.raft import RAFT_EVALCRAFTER, RAFT_LARGE, RAFT_THINGS, PairFlow
-from pipelines.extractors.resnet3d import ResNet3D
+from pipelines.extractors.lpips import LPIPS_ALEX, LPIPS_TINY, LPIPS_VGG, PairDistance, StandinLpips
+from pipelines.extractors.metric_people import PEOPLE_NETWORKS, TINY_PEOPLE_NETWORKS
+from pipelines.extractors.raft import RAFT_EVALCRAFTER, RAFT_LARGE, RAFT_THINGS, RAFT_TINY, PairFlow
+from pipelines.extractors.resnet3d import RESNET3D_TINY, ResNet3D
 from pipelines.extractors.standin import STANDIN_FRAMES, STANDIN_WINDOWS
 
 Features = npt.NDArray[np.float32]
@@ -64,10 +64,11 @@ class FlowNetwork(Protocol):
 
 _FRAMES = (Inception(), InceptionPytorchFid(), STANDIN_FRAMES)
 _WINDOWS = (I3D(), I3D_CENTER_CROP, I3D_400, I3D_400_EPS5, ResNet3D(), STANDIN_WINDOWS)
+_TINY = (INCEPTION_TINY, I3D_TINY, RESNET3D_TINY, *TINY_PEOPLE_NETWORKS)  # of the tiny family
 
-FEATURE_NETWORKS: Mapping[str, FeatureNetwork] = {network.name: network for network in (*_FRAMES, *_WINDOWS, *PEOPLE_NETWORKS)}
-PAIR_NETWORKS: Mapping[str, PairNetwork] = {network.name: network for network in (LPIPS_VGG, LPIPS_ALEX, StandinLpips())}
-FLOW_NETWORKS: Mapping[str, FlowNetwork] = {network.name: network for network in (RAFT_LARGE, RAFT_THINGS, RAFT_EVALCRAFTER)}
+FEATURE_NETWORKS: Mapping[str, FeatureNetwork] = {network.name: network for network in (*_FRAMES, *_WINDOWS, *PEOPLE_NETWORKS, *_TINY)}
+PAIR_NETWORKS: Mapping[str, PairNetwork] = {network.name: network for network in (LPIPS_VGG, LPIPS_ALEX, StandinLpips(), LPIPS_TINY)}
+FLOW_NETWORKS: Mapping[str, FlowNetwork] = {network.name: network for network in (RAFT_LARGE, RAFT_THINGS, RAFT_EVALCRAFTER, RAFT_TINY)}
 
 
 def feature_network(name: str) -> FeatureNetwork:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pipelines.clip import Frames
 from pipelines.errors import UserError
-from pipelines.extractors.flow import padding
+from pipelines.extractors.flow import TINY_UPDATES, padding, raft_tiny
 from pipelines.extractors.pretrained_folder import fill, load_state
 from pipelines.extractors.raft_things import load_published
 from pipelines.weights import digest_of, find_weights
@@ -63,6 +63,12 @@ class Sight:
     between: Callable[[Network, Tensor, Tensor], Tensor]  # two of them to [N, 2, h, w]
 
 
+def _raft_large() -> Any:
+    from torchvision.models.optical_flow import raft_large
+
+    return raft_large(weights=None)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Raft:
     """One file of weights, and how it is used. MissingWeightsError without the file of `role`."""
@@ -72,6 +78,7 @@ class Raft:
     updates: int
     read: Callable[[Any, Path], Any]  # fills torchvision's network from a file
     sight: Sight
+    build: Callable[[], Any] = _raft_large  # an untrained network
     path: Path | None = None  # None = where pipelines.weights finds it
     version: int = 1
 
@@ -81,9 +88,7 @@ class Raft:
 
     def load(self, device: str) -> PairFlow:
         """Open the network. Raises UserError where a tensor is missing, unknown or misshapen."""
-        from torchvision.models.optical_flow import raft_large
-
-        raft = self.read(raft_large(weights=None), find_weights(self.role, self.path)).to(device)
+        raft = self.read(self.build(), find_weights(self.role, self.path)).to(device)
 
         def network(first: Tensor, second: Tensor) -> Tensor:
             last: Tensor = raft(first, second, self.updates)[-1]
@@ -148,3 +153,6 @@ _EVALCRAFTER = Sight(images=halved, between=as_evalcrafter)
 RAFT_LARGE = Raft(name="raft_large", role="flow", updates=12, read=_read_torchvision, sight=_WHOLE)
 RAFT_THINGS = Raft(name="raft_things", role="flow_things", updates=20, read=load_published, sight=_WHOLE)
 RAFT_EVALCRAFTER = Raft(name="raft_evalcrafter", role="flow_things", updates=20, read=load_published, sight=_EVALCRAFTER)
+RAFT_TINY = Raft(  # knows performers only
+    name="raft_tiny", role="flow_tiny", updates=TINY_UPDATES, read=_read_torchvision, sight=_WHOLE, build=raft_tiny
+)

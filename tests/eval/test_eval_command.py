@@ -37,7 +37,7 @@ def test_failed_clips_give_status_1(make_lake: Callable[..., Any]) -> None:
     tiny = make_lake(clips=2, frames=4)
     tiny.add_method("a", lambda truth: truth[:-1])
     folder = tiny.lake.root / "generated" / "a-0"
-    scored = _call("score", "--home", str(tiny.lake.root), "--protocol", "demo", "--predictions", str(folder))
+    scored = _call("score", "--home", str(tiny.lake.root), "--protocol", "demo_standin", "--predictions", str(folder))
     assert scored.exit_code == 1
     assert "frame_count" in scored.output
 

@@ -10,7 +10,7 @@ import pytest
 
 from eval.geometry import bring_to_size
 from eval.metrics import METRICS
-from eval.protocols import DEMO_STANDIN, PROTOCOLS, STANDARD, protocol_named
+from eval.protocols import DEMO, DEMO_STANDIN, PROTOCOLS, STANDARD, protocol_named
 from eval.published import PUBLISHED_CSV, load_published, published_rows
 from pipelines.errors import ClipError, UserError
 from pipelines.extractors.metric_networks import FEATURE_NETWORKS, FLOW_NETWORKS, PAIR_NETWORKS
@@ -69,7 +69,8 @@ def test_every_protocol_is_complete() -> None:
 def test_unknown_protocols_list_what_there_is() -> None:
     with pytest.raises(UserError, match=r"standard: .*demo_standin: "):
         protocol_named("disco_frames_2")
-    assert protocol_named("demo") is DEMO_STANDIN
+    assert protocol_named("demo") is DEMO
+    assert protocol_named("DISCO-FRAMES") is PROTOCOLS["disco"]
 
 
 def test_bad_combinations_fail_at_construction() -> None:

@@ -18,11 +18,11 @@ def draw(identity: int, frames: int, size: int) -> Performance:
 
 
 def portrait(performance: Performance) -> Performance:
-    """Three quarters of the width, the middle: frames, masks and IUV; other truth stays in the square's pixels."""
-    size = performance.frames.shape[1]
-    middle = slice(size // 8, size - size // 8)
-    truth = replace(performance.truth, iuv=performance.truth.iuv[:, :, middle], mask=performance.truth.mask[:, :, middle])
-    return replace(performance, frames=np.ascontiguousarray(performance.frames[:, :, middle]), truth=truth)
+    """Three quarters of the width, the middle."""
+    frames, size = performance.frames.shape[:2]
+    left, width = size // 8, size - 2 * (size // 8)
+    truth = performance.truth.part(0, frames, (left, 0, width, size))
+    return replace(performance, frames=np.ascontiguousarray(performance.frames[:, :, left : left + width]), truth=truth)
 
 
 def landscape(performance: Performance) -> Frames:

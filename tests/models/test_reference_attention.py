@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from models.animate_anyone.config import AnimateAnyoneConfig, NetworkConfig
 from models.animate_anyone.network import make_motion, make_unet
@@ -142,3 +143,81 @@ def test_paper_size_has_the_structure_of_stable_diffusion() -> None:
     assert widths == [320] * 2 + [640] * 2 + [1280] * 2 + [1280] + [1280] * 3 + [640] * 3 + [320] * 3  # as they run
     assert spatial_sites(moving) == spatial_sites(unet)
     assert sum(name.endswith("proj_out") and "motion_modules" in name for name, _ in moving.named_modules()) == 21
+
+
+def test_a_held_bank_is_empty_before_and_after_also_after_an_error(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    writer, _, bank = pair
+    _run(writer, *_inputs(1))
+    bank.dropped = torch.tensor([True])
+    with bank.held():
+        assert not bank.tokens  # what somebody left behind is not seen
+        assert bank.dropped is None
+        _run(writer, *_inputs(1))
+    assert not bank.tokens
+
+    def fails() -> None:
+        with bank.held():
+            _run(writer, *_inputs(1))
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fails()
+    assert not bank.tokens
+
+
+def _gradients(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank], checkpointing: bool, held: bool = True) -> dict[str, Tensor]:
+    writer, reader, bank = pair
+    for unet in (writer, reader):
+        unet.train().zero_grad()
+        unet.enable_gradient_checkpointing() if checkpointing else unet.disable_gradient_checkpointing()  # type: ignore[operator]
+    torch.manual_seed(4)
+    latents, times, tokens = _inputs(2)
+    with bank.held():
+        writer(latents, torch.zeros(2), encoder_hidden_states=tokens)
+        loss = reader(latents + 1, times, encoder_hidden_states=tokens).sample.square().mean()
+        if held:
+            loss.backward()
+    if not held:
+        loss.backward()
+    named = [(f"{i}.{name}", p) for i, unet in enumerate((writer, reader)) for name, p in unet.named_parameters()]
+    return {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def test_recomputed_layers_find_the_bank_that_is_held_until_backward_ends(
+    pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank],
+) -> None:
+    plain, recomputed = _gradients(pair, checkpointing=False), _gradients(pair, checkpointing=True)
+    assert plain.keys() == recomputed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(recomputed[name], gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_a_bank_that_is_cleared_too_early_is_an_error_not_another_gradient(
+    pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank],
+) -> None:
+    with pytest.raises(CheckpointError):
+        _gradients(pair, checkpointing=True, held=False)
+
+
+def test_middle_and_up_blocks_alone(tiny: AnimateAnyoneConfig) -> None:
+    """MagicAnimate's choice: the down blocks stay plain on both sides."""
+    writer, reader, bank = make_unet(tiny.network).eval(), make_unet(tiny.network).eval(), ReferenceBank()
+    full = spatial_sites(reader)
+    chosen = write_reference(writer, bank, "midup")
+    assert chosen == read_reference(reader, bank, "midup") == [name for name in full if not name.startswith("down_blocks")]
+    assert 0 < len(chosen) < len(full)
+    inputs = _inputs(1)
+    before = _run(reader, *inputs)
+    _run(writer, *_inputs(1))
+    assert sorted(bank.tokens) == sorted(chosen)
+    assert (_run(reader, *inputs) - before).abs().max() > 1e-4
+
+
+def test_tokens_of_another_encoder_may_be_of_any_number(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    writer, reader, bank = pair
+    inputs = _inputs(1)
+    _run(writer, *_inputs(1))
+    before = _run(reader, *inputs)
+    bank.tokens = {name: tokens.repeat(1, 2, 1)[:, : tokens.shape[1] + 1] for name, tokens in bank.tokens.items()}
+    assert _run(reader, *inputs).shape == before.shape
+    assert (_run(reader, *inputs) - before).abs().max() > 1e-6

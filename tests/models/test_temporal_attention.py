@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from models.animate_anyone.config import AnimateAnyoneConfig
 from models.animate_anyone.network import make_motion, make_unet
-from models.temporal_attention import motion_parameters, with_motion, zero_motion_output
+from models.downsampling_temporal import frame_positions
+from models.temporal_attention import motion_parameters, normalise_per_frame, with_motion, zero_motion_output
 
 FRAMES = 4
 
@@ -99,3 +100,50 @@ def test_more_frames_than_positions_are_refused(tiny: AnimateAnyoneConfig, movin
     frames = tiny.network.motion_frames + 1
     with pytest.raises(RuntimeError, match="must match the size"):
         _run(moving, torch.randn(1, frames, 16, 8, 8), torch.randn(frames, 1, 16))
+
+
+def test_statistics_of_each_frame_alone_change_no_name_and_no_weight(moving: nn.Module) -> None:
+    before = {name: value.clone() for name, value in moving.state_dict().items()}
+    assert len(normalise_per_frame(moving)) == 7
+    after = moving.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+
+
+def test_a_frame_is_normalised_as_if_it_were_alone(moving: nn.Module) -> None:
+    clips = torch.randn(2, 16, FRAMES, 4, 4) * torch.arange(1, FRAMES + 1)[:, None, None]
+    names = [name for name in dict(moving.named_modules()) if name.endswith("motion_modules.0.norm")]
+    pooled = moving.get_submodule(names[0])
+    alone = torch.cat([pooled(clips[:, :, f : f + 1]) for f in range(FRAMES)], dim=2)
+    together = pooled(clips)
+    normalise_per_frame(moving)
+    ours = moving.get_submodule(names[0])(clips)
+    torch.testing.assert_close(ours, alone, rtol=0, atol=1e-5)
+    assert (together - alone).abs().max() > 0.1
+
+
+def test_a_clip_of_one_frame_knows_no_difference(tiny: AnimateAnyoneConfig, moving: nn.Module) -> None:
+    latents, tokens = torch.randn(2, 1, 16, 8, 8), torch.randn(2, 1, 16)
+    before = _run(moving, latents, tokens)
+    normalise_per_frame(moving)
+    torch.testing.assert_close(_run(moving, latents, tokens), before, rtol=0, atol=1e-5)
+
+
+def test_a_motion_module_is_the_one_of_animatediff(tiny: AnimateAnyoneConfig, moving: nn.Module) -> None:
+    """Written out from the paper's parts: norm, linear in, twice (layer norm, positions, attention over frames), feed-forward, linear out, residual."""
+    normalise_per_frame(moving)
+    module = moving.get_submodule("down_blocks.0.motion_modules.0")
+    x = torch.randn(FRAMES, 16, 2, 2)
+    block = module.transformer_blocks[0]
+    tokens = nn.functional.group_norm(x, module.norm.num_groups, module.norm.weight, module.norm.bias, 1e-6)
+    t = module.proj_in(tokens.permute(2, 3, 0, 1).flatten(0, 1))  # [h w, F, C]
+    heads = tiny.network.motion_heads
+    for norm, attn in ((block.norm1, block.attn1), (block.norm2, block.attn2)):
+        placed = norm(t) + frame_positions(FRAMES, 16)
+        q, k, v = (layer(placed).unflatten(-1, (heads, -1)).transpose(1, 2) for layer in (attn.to_q, attn.to_k, attn.to_v))
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        t = t + attn.to_out[0]((weights @ v).transpose(1, 2).flatten(2))
+    inner, gate = block.ff.net[0].proj(block.norm3(t)).chunk(2, dim=-1)
+    t = t + block.ff.net[2](inner * nn.functional.gelu(gate))
+    expected = x + module.proj_out(t).unflatten(0, (2, 2)).permute(2, 3, 0, 1)
+    torch.testing.assert_close(module(x, num_frames=FRAMES), expected, rtol=1e-5, atol=1e-5)

@@ -599,6 +599,9 @@ def test_a_tensor_of_raft_missing_unknown_or_misshapen_is_named(tmp_path: Path) 
         network.load("cpu")
 
 
+PUBLISHED_FLOWS = ("raft_large", "raft_things", "raft_evalcrafter")
+
+
 class _Harmful:
     def __reduce__(self) -> tuple[Any, ...]:
         return (print, ("code in a pickle ran",))
@@ -617,7 +620,7 @@ def test_code_in_a_file_of_weights_does_not_run(network: Any, tmp_path: Path, ca
     assert "ran" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["inception_pytorch_fid", "i3d_400", "i3d_400_eps5", "i3d_center_crop", "resnet3d_50", *FLOW_NETWORKS])
+@pytest.mark.parametrize("name", ["inception_pytorch_fid", "i3d_400", "i3d_400_eps5", "i3d_center_crop", "resnet3d_50", *PUBLISHED_FLOWS])
 def test_networks_are_registered_and_missing_files_are_named(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROTOSCOPE_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -630,6 +633,6 @@ def test_networks_are_registered_and_missing_files_are_named(name: str, monkeypa
 
 
 def test_unknown_flow_networks_list_what_there_is() -> None:
-    assert list(FLOW_NETWORKS) == ["raft_large", "raft_things", "raft_evalcrafter"]
-    with pytest.raises(UserError, match="raft_large, raft_things, raft_evalcrafter"):
+    assert list(FLOW_NETWORKS) == [*PUBLISHED_FLOWS, "raft_tiny"]
+    with pytest.raises(UserError, match=", ".join(PUBLISHED_FLOWS)):
         flow_network("nope")
