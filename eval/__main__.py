@@ -23,6 +23,7 @@ Examples:
   python -m eval score --home lake --dataset performers_dance --prediction 1f3a5c7e9b2d4f60
   python -m eval score --home lake --predictions my_clips/
   python -m eval benchmark --home lake --dataset performers_dance --protocol demo_standin
+  python -m eval accuracy --home lake --dataset performers_dance
   python -m eval report --home lake --dataset performers_dance --output report.html
 
 A folder of clips needs a manifest.json; pipelines/prediction_manifest.py says what is in it.
@@ -33,7 +34,7 @@ _Command = Callable[..., Any]
 
 @click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """From generated clips to tables: pixel metrics, FID, FVD and LPIPS under named protocols."""
+    """From generated clips to tables: pixel metrics, FID, FVD and LPIPS under named protocols; and how right extractors are."""
 
 
 def _shared(command: _Command) -> _Command:
@@ -132,6 +133,15 @@ def benchmark_command(home: Path, protocol: str, dataset: str | None, split: str
     check_format(style)
     rows = benchmark(Lake(home), protocol=protocol, dataset=_required(dataset, "dataset"), split=split).to_pylist()
     click.echo(rows_as(rows, style))
+
+
+@main.command("accuracy", epilog=_EXAMPLES)
+@_shared
+def accuracy_command(home: Path, protocol: str, dataset: str | None, split: str) -> None:
+    """Every extractor's rows against those of `truth`, on a data set of performers; --protocol plays no part."""
+    from eval.extractor_accuracy import accuracy_text, extractor_accuracy
+
+    click.echo(accuracy_text(extractor_accuracy(Lake(home), dataset=_required(dataset, "dataset"), split=split)))
 
 
 @main.command("report", epilog=_EXAMPLES)

@@ -9,5 +9,6 @@ Deviations from the paper, each also said where it happens:
 - the driving skeleton is retargeted by bone lengths (`retarget_limb`), since the paper gives no recipe; off when the driving person is the reference person;
 - DEMO only: `hint` adds a zero-initialised 1x1 convolution of the reference latent to the stem, and `residual` diffuses the difference to the reference
   latent; both learn much faster at this size. `skip_std` leaves to the network what the best linear estimate from the noisy latent does not explain, so that
-  a still background is right from the start. `hint_from_stem` (variant `demo_base`) lets the hint begin as the stem of a trained base. All are named in the manifest. A fixed projection of the pooled image stands in for CLIP.
+  a still background is right from the start. `hint_from_stem` (off: slower, where it was tried) lets the hint begin as the stem of a trained base.
+  All are named in the manifest. A fixed projection of the pooled image stands in for CLIP.
 """

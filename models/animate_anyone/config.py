@@ -144,7 +144,7 @@ DEMO_BASE = replace(
     DEMO,
     base_unet="demo",
     motion_adapter="demo",
-    network=replace(_DEMO_NETWORK, channels=(48, 88), token_dim=96, hint_from_stem=True),
+    network=replace(_DEMO_NETWORK, channels=(48, 88), token_dim=96),
 )
 
 # A few steps of the demo's network: shows that a data set trains, animates and scores; its pictures mean nothing.

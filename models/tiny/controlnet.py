@@ -84,7 +84,8 @@ def controlled(base: Any, control: Any, noisy: Tensor, timesteps: Tensor, text: 
 
 def skeletons(data: LatentPeople, chosen: Tensor, flip: Tensor) -> Tensor:
     """Pose images [B, 3, H, W] in [0, 1] of frames `chosen` [B], mirrored where `flip` [B]."""
-    return to_unit(draw_poses(*posed(data, chosen, flip), data.people.frames.shape[1:3]))
+    height, width = data.people.frames.shape[1:3]
+    return to_unit(draw_poses(*posed(data, chosen, flip), (height, width)))
 
 
 def posed(data: LatentPeople, chosen: Tensor, flip: Tensor) -> tuple[Points, Points]:

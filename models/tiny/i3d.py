@@ -13,6 +13,7 @@ from models.tiny.damage import WINDOW_DAMAGES
 from models.tiny.damaged_windows import OUTPUTS, learnt_from, measured_on, resized, window_batch, window_loss, window_scores
 from models.tiny.degradation import rng_of
 from models.tiny.footage import Scenes
+from models.tiny.headed_pool import HeadedPool
 from models.tiny.job import TinyJob
 from models.tiny.labels import labels_of, write_classes
 from models.tiny.torchscript_export import save_script
@@ -35,18 +36,17 @@ class I3DNetwork(nn.Module):
         for number, (before, after, stride) in enumerate(zip(_CHANNELS[:-1], _CHANNELS[1:], _STRIDES, strict=True)):
             convolution = nn.Conv3d(before, after, 3, stride, 1)
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            nn.init.zeros_(convolution.bias if convolution.bias is not None else torch.zeros(1))
             # none after the first: how bright and coloured a picture is shall reach the features
             layers += [convolution, *([nn.GroupNorm(_GROUPS, after)] if number else []), nn.ReLU()]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers, HeadedPool(_CHANNELS[-1]))
         self.output = nn.Linear(_CHANNELS[-1], OUTPUTS)
         nn.init.normal_(self.output.weight, std=_SMALLEST_CORNER)
 
     def forward(self, x: Tensor, rescale: bool = False, resize: bool = False, return_features: bool = True) -> Tensor:
         if rescale or resize or not return_features:
             raise ValueError("the tiny I3D takes windows in -1..1 at their own size and gives logits")
-        pooled: Tensor = self.output(self.layers(x).mean(dim=[2, 3, 4]))
-        return pooled
+        logits: Tensor = self.output(self.layers(x))
+        return logits
 
 
 def loss_of(network: nn.Module, scenes: Scenes) -> LossAt:
@@ -81,7 +81,7 @@ JOB = TinyJob(
     name="i3d",
     title="I3D of the demo",
     purpose="Logits of what 16 frames show (style, clothing, place, damage), called as the TorchScript I3D is, for FVD under the protocol demo.",
-    loop=LoopConfig(steps=1500, learning_rate=2e-3, warmup_steps=40, decay="cosine", pictures=0),
+    loop=LoopConfig(steps=2600, learning_rate=2e-3, warmup_steps=40, decay="cosine", pictures=0),
     draw=learnt_from,
     build=I3DNetwork,
     loss_of=loss_of,

@@ -19,6 +19,7 @@ from models.tiny.damaged_windows import moved
 from models.tiny.degradation import rng_of
 from models.tiny.face_crops import MANY_IDENTITIES
 from models.tiny.footage import Scenes, shoot
+from models.tiny.headed_pool import HeadedPool
 from models.tiny.job import TinyJob
 from models.tiny.labels import COUNT, accuracies, class_loss, labels_of, write_classes
 from models.tiny.people import UNSEEN_IDENTITIES
@@ -37,7 +38,7 @@ _DAMAGED_SHARE, _DAMAGE_WEIGHT, _IDENTITY_WEIGHT = 0.4, 4.0, 0.3
 
 
 class InceptionNetwork(nn.Module):
-    """`layers`: [N, 3, S, S] in -1..1 -> [N, 128, 1, 1]; the whole: 0..255 -> logits of the classes, then strengths of the damages."""
+    """`layers`: [N, 3, S, S] in -1..1 -> [N, 128]; the whole: 0..255 -> logits of the classes, then strengths of the damages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class InceptionNetwork(nn.Module):
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             # none after the first: how bright and coloured a picture is shall reach the features
             layers += [convolution, *([nn.GroupNorm(_GROUPS, after)] if number else []), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
+        self.layers = nn.Sequential(*layers, HeadedPool(FEATURES))
         self.output = nn.Linear(FEATURES, COUNT + len(PICTURE_DAMAGES))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ JOB = TinyJob(
     name="inception",
     title="Inception of the demo",
     purpose="128 features of a frame that know clothing, place, style and damage, called as the TorchScript Inception is, for FID under the protocol demo.",
-    loop=LoopConfig(steps=2400, learning_rate=2e-3, warmup_steps=40, decay="cosine", pictures=0),
+    loop=LoopConfig(steps=2300, learning_rate=2e-3, warmup_steps=40, decay="cosine", pictures=0),
     draw=learnt_from,
     build=Learner,
     loss_of=loss_of,

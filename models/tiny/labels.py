@@ -34,13 +34,13 @@ def parts(logits: Tensor) -> dict[str, Tensor]:
 
 
 def class_loss(logits: Tensor, labels: Numbers, rows: npt.NDArray[np.int64]) -> Tensor:
-    """Mean cross-entropy over the kinds; rows [N]: clips that the logits are of."""
+    """Cross-entropies of the kinds, added; rows [N]: clips that the logits are of."""
     by_kind = parts(logits)
     losses = [
         functional.cross_entropy(by_kind[kind], torch.from_numpy(labels[kind][rows]).to(logits.device), label_smoothing=0.05)
         for kind in CLASSES
     ]
-    return torch.stack(losses).mean()
+    return torch.stack(losses).sum()
 
 
 def accuracies(logits: npt.NDArray[np.float32], labels: Numbers) -> dict[str, float]:

@@ -84,7 +84,7 @@ JOB = TinyJob(
     name="resnet3d",
     title="3D-ResNet of the demo",
     purpose="Features of what 16 frames show, in the layout of the 3D-ResNet-50 with narrow layers, for FID-VID under the protocol demo.",
-    loop=LoopConfig(steps=1200, learning_rate=2e-3, warmup_steps=40, decay="cosine", pictures=0),
+    loop=LoopConfig(steps=1600, learning_rate=2e-3, warmup_steps=40, decay="cosine", pictures=0),
     draw=learnt_from,
     build=build,
     loss_of=loss_of,

@@ -106,7 +106,7 @@ JOB = TinyJob(
     name="svd_vae",
     title="Temporal autoencoder of the demo",
     purpose="An AutoencoderKLTemporalDecoder with 8 x 16 x 16 latents for 128 x 128 pixels, in the place of Stable Video Diffusion's.",
-    loop=LoopConfig(steps=8000, learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4, decay="cosine", ema_decay=0.995, pictures=0),
+    loop=LoopConfig(steps=4000, learning_rate=1e-3, warmup_steps=100, weight_decay=1e-4, decay="cosine", ema_decay=0.995, pictures=0),
     draw=learnt_from,
     build=build,
     loss_of=loss_of,

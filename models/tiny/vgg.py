@@ -169,7 +169,7 @@ JOB = TinyJob(
     name="vgg",
     title="LPIPS network of the demo",
     purpose="VGG16 with narrow layers and its linear heads for LPIPS under the protocol demo: distances that order damage to performers.",
-    loop=LoopConfig(steps=1600, learning_rate=1e-3, warmup_steps=40, decay="cosine", pictures=0),
+    loop=LoopConfig(steps=2150, learning_rate=1e-3, warmup_steps=40, decay="cosine", pictures=0),
     draw=learnt_from,
     build=VggNetwork,
     loss_of=loss_of,

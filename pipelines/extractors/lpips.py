@@ -139,7 +139,7 @@ def vgg16_layers(widths: tuple[int, ...]) -> nn.Sequential:
 
     first, second, third, fourth, fifth = widths
     plan = [first, first, "M", second, second, "M", *[third] * 3, "M", *[fourth] * 3, "M", *[fifth] * 3, "M"]
-    layers: nn.Sequential = make_layers(plan)  # type: ignore[arg-type]  # a list of both, which theirs takes
+    layers: nn.Sequential = make_layers(plan)
     return layers
 
 

@@ -40,7 +40,12 @@ def _covered(clips: int, frames: int, dims: int, within: float, shift: float, tr
 
 @pytest.mark.parametrize(
     ("clips", "frames", "dims", "within", "shift"),
-    [(20, 16, 8, 0.3, 1.0), (40, 16, 16, 0.3, 1.0), (30, 8, 16, 0.8, 1.0), (20, 16, 8, 0.3, 0.0)],
+    [
+        (20, 16, 8, 0.3, 1.0),
+        pytest.param(40, 16, 16, 0.3, 1.0, marks=pytest.mark.slow),
+        pytest.param(30, 8, 16, 0.8, 1.0, marks=pytest.mark.slow),
+        (20, 16, 8, 0.3, 0.0),
+    ],
 )
 def test_ninety_five_of_a_hundred_intervals_hold_the_truth(clips: int, frames: int, dims: int, within: float, shift: float) -> None:
     covered, _ = _covered(clips, frames, dims, within, shift, trials=200)

@@ -19,6 +19,7 @@ from models.tiny.action import action_shooting
 from models.tiny.clip import words_shooting
 from models.tiny.damage import PICTURE_DAMAGES, STRONG, WEAK, WINDOW_DAMAGES, damaged, frechet, ordered_share
 from models.tiny.footage import Scenes, Shooting, shoot
+from models.tiny.headed_pool import HeadedPool
 from models.tiny.job import SHIPPED, TinyJob
 from models.tiny.labels import CLASSES, COUNT, accuracies, labels_of
 from models.tiny.people import UNSEEN_IDENTITIES
@@ -195,6 +196,15 @@ def test_the_frechet_distance_is_that_of_evaluation() -> None:
         a, b = rng.normal(size=(rows, 12)), rng.normal(0.3, 1.2, (rows + 2, 12))
         assert frechet(a, b) == pytest.approx(frechet_distance_of_rows(a, b), rel=1e-8)
         assert frechet(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_headed_pooling_begins_as_a_mean_and_can_look_at_one_place() -> None:
+    pool, x = HeadedPool(4, heads=2), torch.zeros(1, 4, 3, 3)
+    x[:, :, 1, 2] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    torch.testing.assert_close(pool(x), x.mean(dim=(2, 3)))
+    with torch.no_grad():
+        pool.score.weight[0].fill_(10)
+    torch.testing.assert_close(pool(x)[0], torch.tensor([1.0, 2.0, 3 / 9, 4 / 9]))
 
 
 @pytest.mark.parametrize("kind", WINDOW_DAMAGES)

@@ -39,8 +39,21 @@ def test_every_role_is_complete() -> None:
         assert weight.role == role
         assert weight.file
         assert weight.licence
-        assert weight.is_url or weight.source.count("/") == 1
+        assert weight.shipped or weight.is_url or weight.source.count("/") == 1
+        assert not weight.shipped or role.endswith("_tiny")
         assert weight.sha256 is None or len(bytes.fromhex(weight.sha256)) == 32
+
+
+def test_what_is_shipped_is_found_without_a_folder_and_never_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.weights._TINY", tmp_path)
+    with pytest.raises(MissingWeightsError, match="rotoscope tiny train dwpose"):
+        find_weights("dwpose_tiny")
+    (tmp_path / "dwpose").mkdir()
+    (tmp_path / "dwpose" / "model.onnx").write_bytes(b"first")
+    assert find_weights("dwpose_tiny", lock=tmp_path / "weights.lock") == tmp_path / "dwpose" / "model.onnx"
+    (tmp_path / "dwpose" / "model.onnx").write_bytes(b"second")
+    find_weights("dwpose_tiny", lock=tmp_path / "weights.lock")
+    assert not (tmp_path / "weights.lock").exists()
 
 
 def test_the_explicit_path_comes_before_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
