@@ -24,6 +24,9 @@ DEMO = "performers_dance"
 DEMO_MODELS = ("copy_reference:default:0", "animate_anyone:demo:0")
 
 
+DEMO_EXTRACTORS = ("dwpose_tiny", "scrfd_tiny")  # poses train and drive; beside them `truth`, to judge them by and to say where regions are
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What a command left: the data set, the page (None when nothing was scored), the contact sheet, and how many videos and clips failed."""
@@ -88,9 +91,12 @@ def run_benchmark(instance: dg.DagsterInstance, lake: Lake, dataset: str) -> Pat
 
 def run_demo(instance: dg.DagsterInstance, lake: Lake) -> Outcome:
     """Drawn people, their features, two models, the table and the page."""
-    dataset = registry.Dataset(name=DEMO, kind="performers", options=DEMO_OPTIONS)
+    dataset = registry.Dataset(
+        name=DEMO, kind="performers", options=DEMO_OPTIONS, extractors=(*DEMO_EXTRACTORS, "truth"), training_extractor=DEMO_EXTRACTORS[0]
+    )
     done = prepare(instance, lake, dataset)
     execute(instance, "tiny")
+    execute(instance, "accuracy", DEMO, _on(lake))
     for model in DEMO_MODELS:
         run_model(instance, lake, DEMO, model)
     page = run_benchmark(instance, lake, DEMO)

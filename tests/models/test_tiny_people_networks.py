@@ -229,10 +229,10 @@ def test_shipped_weights_reach_the_scores_of_their_card(name: str, tmp_path: Pat
     if not (SHIPPED / name / "card.json").is_file():
         pytest.skip(f"{name} is not trained yet")
     card = json.loads((SHIPPED / name / "card.json").read_text())["scores"]
-    few_unseen = cast(range(UNSEEN_IDENTITIES.start, UNSEEN_IDENTITIES.start + 4), clips=1, frames=6, truth=("keypoints", "scores", "iuv"))
+    few_unseen = cast(range(UNSEEN_IDENTITIES.start, UNSEEN_IDENTITIES.start + 12), clips=2, frames=6, truth=("keypoints", "scores", "iuv"))
     scores = _scores(name, SHIPPED / name, measured_on(tmp_path, few_unseen))
     for score, stated in card.items():
-        slack = max(0.4 * stated, 0.02) if score.endswith(("percent", "px", "error")) else 0.08
+        slack = max(0.4 * stated, 0.02) if score.endswith(("percent", "px", "error")) else 0.1
         worse = scores[score] - stated if score.endswith(("percent", "px", "error")) else stated - scores[score]
         assert worse <= slack, f"{score}: {scores[score]:.3f} now, {stated} on the card"
 
