@@ -8,13 +8,16 @@ from pathlib import Path
 
 import click
 
+from assets.ablate_command import ablate
 from assets.animate import animate
+from assets.convert_command import convert
 from assets.exit_status import leave
 from assets.score_command import score
 from assets.tiny_command import tiny
+from assets.user_study_command import user_study
 
 _EXAMPLES = {
-    "demo": "rotoscope demo",
+    "demo": "rotoscope demo\n  rotoscope demo --methods all",
     "run": "rotoscope run --folder ~/videos --extractors mediapipe\n"
     "  rotoscope run --source tiktok --option archive=TikTok.zip --accept-terms\n"
     "  rotoscope run --dataset folder_videos --method animate_anyone --variant brief --clip 1a2b3c4d5e6f7a8b",
@@ -45,8 +48,11 @@ def cli() -> None:
 
 
 @cli.command(epilog=_with_examples("demo"))
-def demo() -> None:
-    """Draw people, extract, train AnimateAnyone at a small size, animate, score, and write the report."""
+@click.option(
+    "--methods", default="animate_anyone", show_default=True, help="Names with commas, or `all`: every method whose networks are there."
+)
+def demo(methods: str) -> None:
+    """Draw people, extract, train methods at a small size, animate, score, and write the report."""
     from assets.home import open_instance, open_lake
     from assets.run import run_demo
     from eval.extractor_accuracy import PROTOCOL, accuracy_text
@@ -54,12 +60,14 @@ def demo() -> None:
 
     lake = open_lake()
     with open_instance() as instance:
-        done = run_demo(instance, lake)
+        done, plan = run_demo(instance, lake, [name.strip() for name in methods.split(",") if name.strip()])
     import pyarrow.compute as pc
 
     rows = lake.rows("benchmark", pc.field("dataset") == done.dataset)
     click.echo(table_text(benchmark_table([row for row in rows if row["protocol"] != PROTOCOL])))
     click.echo(f"\nextractors against the truth:\n{accuracy_text([row for row in rows if row['protocol'] == PROTOCOL])}")
+    for name, reason in plan.left_out.items():
+        click.echo(f"\n{name} was left out: {reason}")
     click.echo(f"\nreport: {done.report}\nlook at the runs: dg dev (in the project's folder)")
     leave(done.failed, done.usable)
 
@@ -154,15 +162,16 @@ def trace(method: str, metric: str, dataset: str, variant: str | None, protocol:
 @cli.command(epilog=_with_examples("table"))
 @click.option("--paper", required=True, help="hfca, animate_anyone, hia, stable_animator or pose_animate.")
 @click.option("--table", "number", required=True, help="Number of the table, as the paper has it.")
-@click.option("--format", "style", type=click.Choice(["text", "markdown", "latex", "csv"]), default="text", show_default=True)
+@click.option("--format", "style", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text", show_default=True)
 def table(paper: str, number: str, style: str) -> None:
     """Lay a paper's table out as printed, with our rows where protocol, data set and split are the same; impossible values are marked."""
     from assets.home import lake_root
     from eval.grid import render
     from eval.paper_table import lake_grids
+    from models.ablations import rows_here
     from pipelines.lake import Lake
 
-    for grid in lake_grids(Lake(lake_root()), paper, number):
+    for grid in lake_grids(Lake(lake_root()), paper, number, rows_here):
         click.echo(render(grid, style))
 
 
@@ -223,8 +232,11 @@ def status() -> None:
         show_status(Lake(lake_root()), instance)
 
 
+cli.add_command(ablate)
 cli.add_command(animate)
 cli.add_command(score)
+cli.add_command(convert)
+cli.add_command(user_study)
 cli.add_command(tiny)
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 def definitions() -> dg.Definitions:
     """All assets, checks, jobs, the schedule and the sensor."""
     from assets import (
+        ablation,
         accuracy,
         benchmark,
         checkpoints,
@@ -32,13 +33,13 @@ def definitions() -> dg.Definitions:
             *upkeep.ASSETS,
             training_rows.training_rows,
             *tiny.NETWORKS,
-            checkpoints.stage_1,
-            checkpoints.stage_2,
+            *checkpoints.STAGES,
             generated.predictions,
             scores.scores,
             accuracy.extractor_accuracy,
             benchmark.benchmark,
             benchmark.report,
+            ablation.ablation,
         ],
         jobs=jobs.JOBS,
         schedules=[jobs.weekly_rescore, jobs.daily_downloads],

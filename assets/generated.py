@@ -4,11 +4,12 @@ import dagster as dg
 import pyarrow.compute as pc
 from pydantic import Field
 
-from assets.checkpoints import stage_2
+from assets.checkpoints import STAGES
 from assets.checks import schema_check, schema_spec, simple
 from assets.partitions import MODELS_ON_DATASETS, TO_DATASET
 from assets.resources import LakeResource
 from assets.step import Result, open_step, result
+from assets.training_rows import SIGNAL_TABLES
 from pipelines.code_version import code_version
 
 CODE = code_version("models", "pipelines/prediction_manifest.py", "pipelines/video.py")
@@ -35,7 +36,7 @@ _CHECKS = [
     code_version=CODE,
     check_specs=_CHECKS,
     pool="gpu",
-    deps=[stage_2, dg.AssetDep("poses", partition_mapping=TO_DATASET)],
+    deps=[STAGES[-1], *(dg.AssetDep(name, partition_mapping=TO_DATASET) for name in ("poses", *SIGNAL_TABLES))],
 )
 def predictions(context: dg.AssetExecutionContext, config: PredictionsConfig, lake: LakeResource) -> Result:
     """Held-out clips animated from their first frame and the driving poses: mp4 files with a manifest."""

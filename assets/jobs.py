@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
+from assets.checkpoints import NAMES
 from assets.home import lake_root
 from assets.partitions import DATASETS, MODELS, model_partition
 from assets.tiny import SHIPPED
@@ -12,7 +14,7 @@ from pipelines.lake import Lake
 from pipelines.tables import FEATURES
 
 _DATA = dg.AssetSelection.assets("videos", "clips", *FEATURES, "screening", "screening_verdicts", "dataset_card")
-_TRAINING = dg.AssetSelection.assets("training_rows", "stage_1", "stage_2")
+_TRAINING = dg.AssetSelection.assets("training_rows", *NAMES)
 _CLIPS = dg.AssetSelection.assets("predictions", "scores")
 
 prepare = dg.define_asset_job(
@@ -50,6 +52,12 @@ benchmark = dg.define_asset_job(
 )
 
 
+ablation_table = dg.define_asset_job(
+    "ablation_table",
+    dg.AssetSelection.assets("ablation"),
+    executor_def=dg.in_process_executor,
+    description="Lay one ablation table out from the models that were run.",
+)
 accuracy = dg.define_asset_job(
     "accuracy",
     dg.AssetSelection.assets("extractor_accuracy"),
@@ -70,13 +78,43 @@ def run_demo(context: dg.OpExecutionContext) -> None:
     from assets.home import open_lake
     from assets.run import run_demo as run
 
-    context.log.info(f"report: {run(context.instance, open_lake()).report}")
+    done, _ = run(context.instance, open_lake())
+    context.log.info(f"report: {done.report}")
 
 
 @dg.job(description="The whole demo from drawn people to the report, as `make demo` runs it.", executor_def=dg.in_process_executor)
 def demo() -> None:
     """One click."""
     run_demo()
+
+
+class AblateConfig(dg.Config):
+    """Which ablation table to run."""
+
+    ablation: str = Field(description="Paper and table, for example hfca_3; the partitions of the asset `ablation` are the list.")
+    dataset: str = Field(default="performers_dance", description="Data set to train on and to score.")
+    base: str = Field(default="demo", description="Size of the models: demo, brief or paper.")
+    seeds: list[int] = Field(default=[0, 1, 2], description="Seeds of their training.")
+
+
+@dg.op
+def run_ablation(context: dg.OpExecutionContext, config: AblateConfig) -> None:
+    """Train, animate and score every model of the table, each in a run of its own in this instance, and lay the table out."""
+    from assets.ablated import Request, ablate
+    from assets.home import open_lake
+
+    request = Request.named(config.ablation, dataset=config.dataset, base=config.base, seeds=tuple(config.seeds))
+    done = ablate(context.instance, open_lake(), request, context.log.info)
+    context.log.info(f"page: {done.written.page}")
+
+
+@dg.job(
+    description="An ablation table of a paper, as `rotoscope ablate` runs it; what is there already is kept.",
+    executor_def=dg.in_process_executor,
+)
+def ablate() -> None:
+    """One click, after choosing the table in the launchpad."""
+    run_ablation()
 
 
 @dg.schedule(
@@ -145,4 +183,4 @@ def new_predictions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=[models, datasets], cursor=json.dumps(found.cursor))
 
 
-JOBS: list[Any] = [prepare, tiny, train, animate, rescore, benchmark, accuracy, maintain, demo]
+JOBS: list[Any] = [prepare, tiny, train, animate, rescore, benchmark, ablation_table, accuracy, maintain, demo, ablate]

@@ -77,7 +77,9 @@ def _finish(step: Step, folder: Path, manifest: PredictionManifest, reused: int)
 
 
 def _superseded(manifest: PredictionManifest) -> pc.Expression:
-    same = pc.field("prediction_id") != manifest.prediction_id
+    """Older predictions of the same model; those that another person drives and those of the clips' own motion do not replace each other."""
+    crossed = pc.field("driving_clip_id").is_valid()
+    same = (pc.field("prediction_id") != manifest.prediction_id) & (crossed if manifest.driving == "cross" else ~crossed)
     for column in ("dataset", "split", "method", "variant", "seed"):
         same = same & (pc.field(column) == getattr(manifest, column))
     return same

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,13 @@ import dagster as dg
 import pyarrow.compute as pc
 
 from assets.definitions import definitions
+from assets.demo import DEMO, DEMO_METHODS, DemoPlan, plan_demo
 from assets.partitions import add_partitions, model_partition
 from models.model_key import ModelKey
 from pipelines.errors import RotoscopeError, UserError
 from pipelines.lake import Lake
 from pipelines.progress import Progress
 from pipelines.sources import registry
-from pipelines.sources.performers import DEMO_OPTIONS
-
-DEMO = "performers_dance"
-DEMO_MODELS = ("copy_reference:default:0", "animate_anyone:demo:0")
-
-
-DEMO_EXTRACTORS = ("dwpose_tiny", "scrfd_tiny")  # poses train and drive; beside them `truth`, to judge them by and to say where regions are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,13 +68,24 @@ def prepare(instance: dg.DagsterInstance, lake: Lake, dataset: registry.Dataset,
 
 def run_model(instance: dg.DagsterInstance, lake: Lake, dataset: str, model: str) -> None:
     """Train (where the method trains), animate and score one model."""
+    from models.companions import all_companions
     from models.methods import method_named
 
     key = ModelKey.parse(model)
-    method = method_named(key.method)
-    method.config(key.variant)  # an unknown variant is an error before any run
+    stages = method_named(key.method).stages_of(key.variant)  # an unknown variant is an error before any run
+    for name in all_companions(key, dataset):
+        _prepare_companion(instance, lake, name, registry.load(lake, dataset))
     add_partitions(instance, dataset, [str(key)])
-    execute(instance, "train" if method.stages else "animate", model_partition(dataset, str(key)), _on(lake))
+    execute(instance, "train" if stages else "animate", model_partition(dataset, str(key)), _on(lake))
+
+
+def _prepare_companion(instance: dg.DagsterInstance, lake: Lake, name: str, like: registry.Dataset) -> None:
+    """Draw the people of a data set that a stage learns from too, seen through the same extractors; others must be there. Raises UserError."""
+    drawn = name.startswith(registry.DRAWN)
+    if drawn and (name not in registry.registered(lake) or not lake.clips(name)):
+        made = registry.source_dataset(name, {}, like.extractors)
+        prepare(instance, lake, replace(made, training_extractor=like.training_extractor, signal_extractors=like.signal_extractors))
+    registry.load(lake, name)
 
 
 def run_benchmark(instance: dg.DagsterInstance, lake: Lake, dataset: str) -> Path:
@@ -89,18 +94,21 @@ def run_benchmark(instance: dg.DagsterInstance, lake: Lake, dataset: str) -> Pat
     return lake.root / "reports" / f"{dataset}_{registry.load(lake, dataset).protocol}.html"
 
 
-def run_demo(instance: dg.DagsterInstance, lake: Lake) -> Outcome:
-    """Drawn people, their features, two models, the table and the page."""
-    dataset = registry.Dataset(
-        name=DEMO, kind="performers", options=DEMO_OPTIONS, extractors=(*DEMO_EXTRACTORS, "truth"), training_extractor=DEMO_EXTRACTORS[0]
-    )
-    done = prepare(instance, lake, dataset)
+def demo_dataset() -> registry.Dataset:
+    """The demo's people: drawn, seen through the learned extractors."""
+    return plan_demo().dataset
+
+
+def run_demo(instance: dg.DagsterInstance, lake: Lake, methods: Sequence[str] = DEMO_METHODS) -> tuple[Outcome, DemoPlan]:
+    """Drawn people, their features, the floor and these methods (or "all"), the table and the page."""
+    plan = plan_demo(methods)
+    done = prepare(instance, lake, plan.dataset)
     execute(instance, "tiny")
     execute(instance, "accuracy", DEMO, _on(lake))
-    for model in DEMO_MODELS:
+    for model in plan.models:
         run_model(instance, lake, DEMO, model)
     page = run_benchmark(instance, lake, DEMO)
-    return Outcome(dataset=DEMO, report=page, sheet=done.sheet, failed=done.failed, usable=done.usable)
+    return Outcome(dataset=DEMO, report=page, sheet=done.sheet, failed=done.failed, usable=done.usable), plan
 
 
 def outcome(lake: Lake, dataset: registry.Dataset) -> Outcome:

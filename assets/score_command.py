@@ -39,7 +39,7 @@ def score(
 
     report = score_folder(
         Lake(lake_root()), predictions, method=method, dataset=dataset, split=split, protocol=protocol, variant=variant, seed=seed,
-        reference_frame=None if reference_frame == "none" else _whole_number("--reference-frame", reference_frame),
+        reference_frame=frame_number(reference_frame),
         uses_truth_sharpness=uses_truth_sharpness, show=click.echo,
     )  # fmt: skip
     click.echo(f"{report.scored} scored, {report.cached} unchanged, {len(report.failed)} failed; the table with them:")
@@ -47,9 +47,12 @@ def score(
     leave(len(report.failed), report.scored + report.cached, "clip_id, metric, code, reason from scores where status = 'failed'")
 
 
-def _whole_number(option: str, text: str) -> int:
+def frame_number(text: str) -> int | None:
+    """What --reference-frame says: a frame's number, or None. Raises UserError."""
     from pipelines.errors import UserError
 
+    if text == "none":
+        return None
     if not text.isdigit():
-        raise UserError(f"{option} {text}: give a frame's number from 0 on, or none")
+        raise UserError(f"--reference-frame {text}: give a frame's number from 0 on, or none")
     return int(text)

@@ -29,8 +29,8 @@ def score_predictions(step: Step, *, ignore_cache: bool) -> tuple[pa.Table, Scor
 
 
 def _current(step: Step) -> tuple[str, str]:
-    """(prediction_id, split) of the model's newest predictions."""
-    where = pc.field("dataset") == step.dataset.name
+    """(prediction_id, split) of the model's newest predictions; those that another person drives have no true clips."""
+    where = (pc.field("dataset") == step.dataset.name) & pc.field("driving_clip_id").is_null()
     for column in ("method", "variant", "seed"):
         where = where & (pc.field(column) == getattr(step.model, column))
     found = {(row["prediction_id"], row["split"]) for row in step.lake.rows("predictions", where, ["prediction_id", "split"])}

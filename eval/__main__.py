@@ -102,6 +102,8 @@ def score_command(
             progress=_show,
         )
         click.echo(f"{chosen}: {report.scored} scored, {report.cached} unchanged, {len(report.failed)} failed ({report.seconds:.1f} s)")
+        for reason in report.missing.values() if not report.clips else ():
+            click.echo(f"  {reason}", err=True)
         for clip_id, code, reason in report.failed:
             click.echo(f"  {clip_id}: {code}: {reason}", err=True)
         failed += len(report.failed)

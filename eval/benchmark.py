@@ -17,18 +17,20 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from eval.benchmark_notes import missing_note, no_value
+from eval.clip_mean import mean_over_frames
 from eval.clip_regions import RegionIndex
+from eval.cross_score import cross_columns
 from eval.history import write_history
 from eval.metrics import METRICS
 from eval.networks import current_digests
-from eval.predictions import Pair, pair_clips
+from eval.predictions import Pair, driven_by_others, pair_clips
 from eval.protocol import MAIN_ROLES, Protocol
 from eval.protocols import protocol_named
 from eval.score_digest import ScoreDigests, known_regions, why_none
 from eval.set_distance import SetDistance
-from eval.uncertainty import FEW_CLIPS, bootstrap_ratio
 from pipelines.errors import UserError
 from pipelines.lake import Lake
+from pipelines.prediction_manifest import DrivenBy
 from pipelines.tables import one_of
 
 
@@ -68,27 +70,9 @@ class _Column:
         if METRICS[self.metric].region is not None:
             codes["nothing says where"] += len(self.pairs) - possible
         notes = missing_note(codes, len(self.pairs))
-        frames = sum(row["count"] for row in good)
         if not possible:
             return no_value([why_none(METRICS[self.metric], self.protocol)])
-        if not frames:
-            return no_value([*notes, "no frame has a score"])
-        good = [row for row in good if row["count"]]
-        interval = bootstrap_ratio([row["sum"] for row in good], [row["count"] for row in good])
-        if interval is None:
-            notes.append("no interval: one clip says nothing about other clips")
-        elif len(good) < FEW_CLIPS:
-            notes.append(f"rough interval: {len(good)} clips only")
-        low, high = interval or (None, None)
-        return {
-            "value": math.fsum(row["sum"] for row in good) / frames,
-            "low": low,
-            "high": high,
-            "clips": len(good),
-            "frames": frames,
-            "windows": None,
-            "note": "; ".join(notes) or None,
-        }
+        return mean_over_frames(good, notes)
 
     def _score_rows(self) -> dict[str, dict[str, Any]]:
         """clip id -> the row that was made from what is there now."""
@@ -120,34 +104,16 @@ def benchmark(
 ) -> pa.Table:
     """The benchmark rows of every method that has predictions for the split; writes `benchmark` and `history`.
 
-    A history row is added only where a value or its inputs changed. Raises UserError when there are no predictions.
+    Clips that another person drives have no true clip, so they stand only under a protocol that is made for them, and all others
+    only under the other protocols. A history row is added only where a value or its inputs changed. Raises UserError when there
+    are no predictions.
     """
     chosen = protocol_named(protocol)
-    methods = _methods(lake, dataset, split)
-    digests = ScoreDigests(_at_hand(current_digests(lake, chosen)), RegionIndex(lake, dataset, known_regions(chosen)))
-    rows, features = [], lake.dataset("metric_features")
-    for prediction_id, named in methods.items():
-        pairs = pair_clips(lake, dataset=dataset, split=split, prediction_id=prediction_id)
-        for metric in chosen.metrics:
-            column = _Column(
-                lake=lake,
-                features=features,
-                protocol=chosen,
-                metric=metric,
-                digests=digests,
-                pairs=pairs,
-                prediction_id=prediction_id,
-            )
-            rows.append(
-                {
-                    "protocol": chosen.name,
-                    "dataset": dataset,
-                    "split": split,
-                    "prediction_id": prediction_id,
-                    **named,
-                    **column.row(),
-                }
-            )
+    columns = _CrossColumns(lake, chosen, dataset) if chosen.driven_by == "cross" else _Columns(lake, chosen, dataset, split)
+    rows = []
+    for prediction_id, named in _methods(lake, dataset, split, chosen.driven_by).items():
+        same = {"protocol": chosen.name, "dataset": dataset, "split": split, "prediction_id": prediction_id, **named}
+        rows += [{**same, **row} for row in columns.of(prediction_id)]
     write_history(lake, rows, run_id=run_id, lineage=lineage)
     _write(
         lake,
@@ -160,19 +126,58 @@ def benchmark(
     return lake.read("benchmark", where=_group(chosen.name, dataset, split))
 
 
+class _Columns:
+    """What every method's columns share."""
+
+    def __init__(self, lake: Lake, protocol: Protocol, dataset: str, split: str) -> None:
+        self._lake, self._protocol, self._dataset, self._split = lake, protocol, dataset, split
+        self._features = lake.dataset("metric_features")
+        self._digests = ScoreDigests(_at_hand(current_digests(lake, protocol)), RegionIndex(lake, dataset, known_regions(protocol)))
+
+    def of(self, prediction_id: str) -> list[dict[str, Any]]:
+        """One row per metric of the protocol."""
+        pairs = pair_clips(self._lake, dataset=self._dataset, split=self._split, prediction_id=prediction_id)
+        return [
+            _Column(
+                lake=self._lake,
+                features=self._features,
+                protocol=self._protocol,
+                metric=metric,
+                digests=self._digests,
+                pairs=pairs,
+                prediction_id=prediction_id,
+            ).row()
+            for metric in self._protocol.metrics
+        ]
+
+
+class _CrossColumns:
+    """The same of clips that another person drives."""
+
+    def __init__(self, lake: Lake, protocol: Protocol, dataset: str) -> None:
+        self._lake, self._protocol, self._dataset = lake, protocol, dataset
+        self._digests = _at_hand(current_digests(lake, protocol))
+
+    def of(self, prediction_id: str) -> list[dict[str, Any]]:
+        """One row per metric of the protocol."""
+        return list(cross_columns(self._lake, self._protocol, self._digests, self._dataset, prediction_id))
+
+
 def _at_hand(digests: Mapping[str, str]) -> dict[str, str]:
     """Without the roles of which there is neither a file nor a score."""
     return {role: digest for role, digest in digests.items() if digest or role in MAIN_ROLES}
 
 
-def _methods(lake: Lake, dataset: str, split: str) -> dict[str, dict[str, Any]]:
+def _methods(lake: Lake, dataset: str, split: str, driven_by: DrivenBy) -> dict[str, dict[str, Any]]:
     rows = lake.rows(
         "predictions",
         (pc.field("dataset") == dataset) & (pc.field("split") == split),
-        columns=["prediction_id", "method", "variant", "seed"],
+        columns=["prediction_id", "method", "variant", "seed", "driving_clip_id"],
     )
+    rows = [row for row in rows if driven_by_others([row]) == (driven_by == "cross")]
     if not rows:
-        raise UserError(f"no predictions for {dataset}/{split} in this lake; generate or import some, then score them")
+        kind = "that another person drives " if driven_by == "cross" else ""
+        raise UserError(f"no predictions {kind}for {dataset}/{split} in this lake; generate or import some, then score them")
     return {row["prediction_id"]: {name: row[name] for name in ("method", "variant", "seed")} for row in rows}
 
 

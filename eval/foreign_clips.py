@@ -26,8 +26,8 @@ from pipelines.video import read_video
 
 VIDEOS = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 _LOSSY_IMAGES = (".jpg", ".jpeg")
-_META = ("method", "weights_id", "commit", "resolution_native", "fps", "ref_index", "crop_box_in_source", "padding", "seed", "steps", "cfg",
-         "frame_rule", "uses_truth_sharpness")  # fmt: skip
+META = ("method", "weights_id", "commit", "resolution_native", "fps", "ref_index", "crop_box_in_source", "padding", "seed", "steps", "cfg",
+        "frame_rule", "lossy", "uses_truth_sharpness")  # fmt: skip
 Kind = Literal["frames", "video", "strip"]
 
 
@@ -42,10 +42,10 @@ class ForeignClip:
 
     @property
     def lossy(self) -> bool:
-        """Whether frames lost something on their way into this format."""
+        """Whether frames lost something on their way into this format, or, as meta.json says, before that."""
         if self.kind == "frames":
-            return any(path.suffix.lower() in _LOSSY_IMAGES for path in self.path.iterdir())
-        return self.kind == "video"
+            return bool(self.meta.get("lossy")) or any(path.suffix.lower() in _LOSSY_IMAGES for path in self.path.iterdir())
+        return self.kind == "video" or bool(self.meta.get("lossy"))
 
     @property
     def gray(self) -> bool:
@@ -56,7 +56,7 @@ class ForeignClip:
         """[T, H, W, 3] uint8 RGB without the recorded padding; a strip is cut into `expected` frames. Raises ClipError."""
         if self.kind == "frames":
             _check_numbers(self.name, [path.name for path in image_paths(self.path)])
-        frames = _cut(self.path, self.name, expected) if self.kind == "strip" else read_video(self.path)
+        frames = cut_strip(self.path, self.name, expected) if self.kind == "strip" else read_video(self.path)
         return _unpadded(self.name, frames, self.meta.get("padding"))
 
 
@@ -100,9 +100,9 @@ def _meta(path: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error})") from None
-    unknown = sorted(set(meta) - set(_META)) if isinstance(meta, dict) else ["(no object)"]
+    unknown = sorted(set(meta) - set(META)) if isinstance(meta, dict) else ["(no object)"]
     if unknown:
-        raise UserError(f"{path}: unknown field {unknown[0]!r}; the fields are: {', '.join(_META)}")
+        raise UserError(f"{path}: unknown field {unknown[0]!r}; the fields are: {', '.join(META)}")
     if not isinstance(meta.get("ref_index"), int | None) or isinstance(meta.get("ref_index"), bool):
         raise UserError(f"{path}: ref_index must be a frame number or null, not {meta['ref_index']!r}")
     crop = meta.get("crop_box_in_source")
@@ -110,8 +110,9 @@ def _meta(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: crop_box_in_source must be [left, top, right, bottom] in pixels or null, not {crop!r}")
     if type(meta.get("seed", 0)) is not int or not isinstance(meta.get("method", ""), str):
         raise UserError(f"{path}: seed must be a whole number and method a name, not {meta.get('seed')!r} and {meta.get('method')!r}")
-    if not isinstance(meta.get("uses_truth_sharpness"), bool | None):
-        raise UserError(f"{path}: uses_truth_sharpness must be true or false, not {meta['uses_truth_sharpness']!r}")
+    for name in ("lossy", "uses_truth_sharpness"):
+        if not isinstance(meta.get(name), bool | None):
+            raise UserError(f"{path}: {name} must be true or false, not {meta[name]!r}")
     return dict(meta)
 
 
@@ -132,7 +133,8 @@ def _check_numbers(name: str, files: Sequence[str]) -> None:
                             "should be", "number them from 0 or 1 on, without a gap and each once")  # fmt: skip
 
 
-def _cut(path: Path, name: str, expected: int) -> Frames:
+def cut_strip(path: Path, name: str, expected: int) -> Frames:
+    """[expected, H, W, 3] pictures that stand side by side in one image. Raises ClipError (frame_count, unreadable image)."""
     strip = read_image(path)
     height, width, _ = strip.shape
     if width % expected:

@@ -37,6 +37,13 @@ def center_square(frames: Frames) -> Frames:
     return frames[:, top : top + side, left : left + side]
 
 
+def centred_crop(whole: tuple[int, int], aspect: tuple[int, int]) -> tuple[float, float, float, float]:
+    """x, y, width, height of the largest box of the aspect (height, width) in the middle of `whole` (height, width)."""
+    scale = min(whole[0] / aspect[0], whole[1] / aspect[1])
+    height, width = aspect[0] * scale, aspect[1] * scale
+    return (whole[1] - width) / 2, (whole[0] - height) / 2, width, height
+
+
 def bring_to_size(protocol: Protocol, clip_id: str, prediction: Frames, truth: Frames) -> tuple[Frames, Frames]:
     """Both clips at the protocol's size of the truth.
 

@@ -1,4 +1,4 @@
-"""A Grid: a finished table of text, written for a terminal, as Markdown, as LaTeX (booktabs) or as CSV."""
+"""A Grid: a finished table of text, written for a terminal, as Markdown, as LaTeX (booktabs), as CSV or as HTML."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from markupsafe import escape
 
 from pipelines.errors import UserError
 
@@ -110,6 +112,21 @@ def latex_head(text: str) -> str:
     return stacked if len(lines) == 1 else rf"\shortstack[r]{{{stacked}}}"
 
 
+def as_html(grid: Grid) -> str:
+    """A table element with its title and notes; text from outside stays text."""
+    head = "".join(f"<th>{escape(text)}</th>" for text in grid.head)
+    body = "".join(f"<tr>{_html_row(grid, i)}</tr>\n" for i in range(len(grid.rows)))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in grid.notes)
+    return (f'<p class="soft">{escape(grid.title)}</p>\n<div class="wide"><table class="scores small">\n<thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{body}</tbody></table></div>\n" + (f'<ul class="notes">{notes}</ul>\n' if notes else ""))  # fmt: skip
+
+
+def _html_row(grid: Grid, i: int) -> str:
+    name, *cells = grid.rows[i]
+    best = [' class="best"' if (i, j) in grid.bold else "" for j in range(1, len(grid.head))]
+    return f"<th>{escape(name)}</th>" + "".join(f"<td{mark}>{escape(text)}</td>" for mark, text in zip(best, cells, strict=True))
+
+
 def as_csv(grid: Grid) -> str:
     """Head and rows; notes are left out, because a CSV has no place for them."""
     stream = io.StringIO()
@@ -140,7 +157,7 @@ def _row(cells: Iterable[str]) -> str:
 
 
 FORMATS: Mapping[str, Callable[[Grid], str]] = MappingProxyType(
-    {"text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv}
+    {"text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv, "html": as_html}
 )
 
 

@@ -23,15 +23,15 @@ from pipelines.video import encode_video
 SHORT_SIDE = 320  # previews of larger clips are made smaller
 
 
-def preview_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of a preview: short side at most SHORT_SIDE, both even (yuv420p)."""
-    scale = min(1.0, SHORT_SIDE / min(height, width))
+def preview_size(height: int, width: int, *, short_side: int = SHORT_SIDE) -> tuple[int, int]:
+    """(height, width) of a preview: short side at most `short_side`, both even (yuv420p)."""
+    scale = min(1.0, short_side / min(height, width))
     return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
 
 
-def video_data_uri(frames: Frames, fps: Fraction) -> str:
-    """[T, H, W, 3] as data:video/mp4."""
-    small = resize(frames, *preview_size(*frames.shape[1:3]))
+def video_data_uri(frames: Frames, fps: Fraction, *, size: tuple[int, int] | None = None) -> str:
+    """[T, H, W, 3] as data:video/mp4, at `size` (height, width), default that of a preview."""
+    small = resize(frames, *(size or preview_size(*frames.shape[1:3])))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         encode_video(path, small, fps)

@@ -29,6 +29,9 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "unianimate": "UniAnimate",
         "mimic_motion": "MimicMotion",
         "controlnext": "ControlNeXt",
+        "animate_diff": "AnimateDiff",
+        "gen_2": "Gen-2",
+        "moore_animate_anyone": "AnimateAnyone (Moore)",
     }
 )
 

@@ -56,7 +56,7 @@ def pair(clips: Sequence[Clip], delivered: Sequence[ForeignClip], protocol: Prot
     reference_frame: of clips whose meta.json has no ref_index; None = the reference is no frame of the clip.
     Raises UserError when two delivered clips answer one true clip.
     """
-    names = _names(clips)
+    names = clip_names(clips)
     answers: dict[str, ForeignClip] = {}
     findings = []
     for foreign in delivered:
@@ -80,7 +80,8 @@ def pair(clips: Sequence[Clip], delivered: Sequence[ForeignClip], protocol: Prot
     return Pairing(clips=len(clips), matched=matched, findings=(*missing, *findings))
 
 
-def _names(clips: Sequence[Clip]) -> dict[str, Clip]:
+def clip_names(clips: Sequence[Clip]) -> dict[str, Clip]:
+    """Clip id -> clip, and video id -> clip where the video has one clip among these."""
     videos = [clip.video_id for clip in clips]
     alone = {clip.video_id: clip for clip in clips if videos.count(clip.video_id) == 1}
     return {**alone, **{clip.clip_id: clip for clip in clips}}

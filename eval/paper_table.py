@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow.compute as pc
@@ -28,23 +28,38 @@ _Column = tuple[str, str]  # metric as printed, data set id
 _Line = tuple[str, str]  # method as printed, variant
 
 
-def paper_grids(paper: str, table: str, benchmark: Iterable[Mapping[str, Any]] = ()) -> list[Grid]:
+Labels = Mapping[tuple[str, str], str]
+"""(method, variant) of ours -> the row of an ablation table that it is."""
+
+
+def paper_grids(
+    paper: str,
+    table: str,
+    benchmark: Iterable[Mapping[str, Any]] = (),
+    *,
+    labels_of: Callable[[str, str], Labels] | None = None,
+    corrected: bool = False,
+) -> list[Grid]:
     """Grids of a paper's Table N; "1" also finds 1a and 1b. benchmark: rows of `benchmark`, ours.
 
-    Raises UserError that lists the papers, or the paper's tables.
+    labels_of: (paper, "Table 3") -> which of our variants are which rows; a table of which it knows some shows those alone, in the
+    table's order. corrected: lost decimal points are put back, in place of a note. Raises UserError that lists the papers, or the
+    paper's tables.
     """
-    ours, cells = list(benchmark), printed_cells()
-    named = _chosen(paper, table, cells)
-    return [_grid([cell for cell in cells if cell.row["paper"] == paper and cell.row["table"] == name], ours) for name in named]
+    ours, grids = list(benchmark), []
+    for name in _chosen(paper, table, printed_cells()):
+        cells = [cell for cell in printed_cells() if cell.row["paper"] == paper and cell.row["table"] == name]
+        grids.append(_grid(cells, ours, labels_of(paper, name) if labels_of else {}, corrected))
+    return grids
 
 
-def lake_grids(lake: Lake, paper: str, table: str) -> list[Grid]:
+def lake_grids(lake: Lake, paper: str, table: str, labels_of: Callable[[str, str], Labels] | None = None) -> list[Grid]:
     """The same with the rows of the lake's benchmark; before there is a lake, without."""
     if not lake.list_files(folder_of("benchmark")):
         return paper_grids(paper, table)
     datasets = {cell.row["dataset_id"] for cell in printed_cells() if cell.row["paper"] == paper}
     rows = [row for dataset in sorted(datasets) for row in lake.rows("benchmark", pc.field("dataset") == dataset)]
-    return paper_grids(paper, table, rows)
+    return paper_grids(paper, table, rows, labels_of=labels_of)
 
 
 def _chosen(paper: str, table: str, cells: Sequence[Printed]) -> list[str]:
@@ -59,7 +74,7 @@ def _chosen(paper: str, table: str, cells: Sequence[Printed]) -> list[str]:
     return found
 
 
-def _grid(cells: Sequence[Printed], ours: Sequence[Mapping[str, Any]]) -> Grid:
+def _grid(cells: Sequence[Printed], ours: Sequence[Mapping[str, Any]], labels: Labels, corrected: bool) -> Grid:
     columns = _columns(cells)
     lines: dict[_Line, dict[_Column, Printed]] = {}
     for cell in cells:
@@ -67,10 +82,10 @@ def _grid(cells: Sequence[Printed], ours: Sequence[Mapping[str, Any]]) -> Grid:
     datasets = list(dict.fromkeys(dataset for _, dataset in columns if dataset != "none"))
     rows, notes = [], []
     for line, held in lines.items():
-        texts, found = _paper_line(line, held, list(columns))
+        texts, found = _paper_line(line, held, list(columns), corrected)
         rows.append(texts)
         notes += found
-    added = _our_lines(columns, ours)
+    added = _our_lines(columns, ours, labels)
     head = ("Method", *(_title(column, cell, len(datasets) > 1) for column, cell in columns.items()))
     some = cells[0].row
     title = f"{TITLES[some['paper']]}, {some['table']} ({', '.join(datasets)}) as printed"
@@ -106,7 +121,7 @@ def _title(column: _Column, cell: Printed, several: bool) -> str:
     return f"{column[0]}{scale}{where} {_ARROWS[cell.row['better']]}"
 
 
-def _paper_line(line: _Line, held: Mapping[_Column, Printed], columns: Sequence[_Column]) -> tuple[tuple[str, ...], list[str]]:
+def _paper_line(line: _Line, held: Mapping[_Column, Printed], columns: Sequence[_Column], mend: bool) -> tuple[tuple[str, ...], list[str]]:
     name = _name(line)
     texts, notes = [name], []
     siblings = [cell.row for cell in held.values()]
@@ -114,10 +129,11 @@ def _paper_line(line: _Line, held: Mapping[_Column, Printed], columns: Sequence[
         cell = held.get(column)
         why = impossible(cell.row, siblings) if cell else ""
         corrected = cell is not None and cell.row["corrected_value"] is not None
-        texts.append("–" if cell is None else cell.text + (MARK if why else ""))
+        shown = _corrected(cell) if mend and cell and corrected else cell.text if cell else "–"
+        texts.append(shown + (MARK if why else ""))
         if why and cell:
-            notes.append(f"{MARK} {name}, {column[0]} {cell.text}: {why}; not reproducible as this metric")
-        if cell and corrected:
+            notes.append(f"{MARK} {name}, {column[0]} {shown}: {why}; not reproducible as this metric")
+        if cell and corrected and not mend:
             notes.append(f"{name}, {column[0]} {cell.text}: read as {_corrected(cell)}, the decimal point is lost in the text")
     return tuple(texts), notes
 
@@ -173,24 +189,26 @@ def _name(line: _Line) -> str:
     return " ".join(part for part in (line[0], f"({line[1]})" if line[1] else "") if part)
 
 
-def _our_lines(columns: Mapping[_Column, Printed], ours: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _our_lines(columns: Mapping[_Column, Printed], ours: Sequence[Mapping[str, Any]], labels: Labels) -> list[tuple[str, ...]]:
     """Our methods, one line each, values in the column's scale; only rows under the table's own protocol and split."""
     some = next(iter(columns.values())).row
     source = source_of(some["paper"], some["table"])
-    found: dict[str, dict[_Column, str]] = {}
+    found: dict[tuple[int, str], dict[_Column, str]] = {}
     for row in ours:
         split = source.splits.get(row["dataset"], ("",))[0]
-        if row["protocol"] != source.protocol or row["split"] != split or row["value"] is None:
+        named = (row["method"], row["variant"])
+        if row["protocol"] != source.protocol or row["split"] != split or row["value"] is None or (labels and named not in labels):
             continue
+        place = (list(labels).index(named) if labels else 0, _our_name(row, labels.get(named)))
         for column, cell in columns.items():
             if cell.row["metric_id"] == row["metric"] and column[1] == row["dataset"]:
-                found.setdefault(_our_name(row), {})[column] = _shown(row["value"] / column_scale(cell.row), cell.text)
-    return [(name, *(cells.get(column, "–") for column in columns)) for name, cells in sorted(found.items())]
+                found.setdefault(place, {})[column] = _shown(row["value"] / column_scale(cell.row), cell.text)
+    return [(name, *(cells.get(column, "–") for column in columns)) for (_, name), cells in sorted(found.items())]
 
 
-def _our_name(row: Mapping[str, Any]) -> str:
+def _our_name(row: Mapping[str, Any], label: str | None) -> str:
     detail = ", ".join(part for part in (row["variant"] or "", f"seed {row['seed']}") if part)
-    return f"{TITLES.get(row['method'], row['method'])} (measured here: {detail})"
+    return f"{label or TITLES.get(row['method'], row['method'])} (measured here: {detail})"
 
 
 def _shown(value: float, like: str) -> str:

@@ -34,5 +34,6 @@ def handicaps(table: BenchmarkTable, predictions: Predictions) -> list[str]:
     if lossy and len(lossy) < len(names):
         texts.append(f"{', '.join(lossy)}: clips came as lossy files, so their numbers hold what compression took.")
     if sharp:
-        texts.append(f"{', '.join(sharp)}: the method was given the true clip's sharpness, which a method that only sees poses is not.")
+        given = "something of the true clip (its sharpness, or its frames as the motion to follow)"
+        texts.append(f"{', '.join(sharp)}: the method was given {given}, which a method that only sees poses is not.")
     return texts

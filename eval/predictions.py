@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ def _row(lake: Lake, folder: Path, manifest: PredictionManifest, clip: Predicted
         "sha256": clip.sha256,
         "frames": clip.frames,
         "reference_frame": clip.reference_frame,
+        "driving_clip_id": clip.driving_clip_id,
         "lossy": clip.lossy or (path.suffix.lower() in LOSSY_SUFFIXES and not path.name.endswith(LOSSLESS_SUFFIX)),
         "truth_sharpness": clip.truth_sharpness,
     }
@@ -133,6 +134,11 @@ def pair_clips(lake: Lake, *, dataset: str, split: str, prediction_id: str) -> l
         raise UserError(f"prediction {prediction_id} was made for {named['dataset']}/{named['split']}, not for {dataset}/{split}")
     shas = truth_sha256s(lake, dataset)
     return [Pair(clip=clip, truth_sha256=shas[clip.clip_id], prediction=rows.get(clip.clip_id)) for clip in clips]
+
+
+def driven_by_others(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether these rows of `predictions` are of clips that another person's motion drives, which have no true clip."""
+    return any(row.get("driving_clip_id") for row in rows)
 
 
 def _splits(lake: Lake, dataset: str) -> str:

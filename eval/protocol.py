@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from pipelines.prediction_manifest import DrivenBy
+
 MAIN_ROLES = ("lpips", "fid", "fid_vid", "fvd")
 """Roles without whose networks a protocol cannot be computed at all; the others may be missing, and the table says so."""
 
@@ -47,6 +49,7 @@ class Protocol:
     l1: Literal["unit", "over-pixels"] = "unit"  # mean |d| of values in 0..1, or mean |d| of 0..255 over H * W (DisCo)
     lpips_against: Literal["truth", "reference"] = "truth"
     frechet: Literal["float64", "float32-means"] = "float64"  # arithmetic of the means of the video metrics
+    driven_by: DrivenBy = "self"  # "cross": clips that another person's motion drives, which have no ground truth
     facts: Mapping[str, str] = field(default_factory=dict)  # further choices in words, for the report
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from eval.cross_protocols import cross_identity, cross_identity_demo
 from eval.protocol import Protocol
 from pipelines.errors import UserError
 
@@ -242,6 +243,9 @@ MRAA_TED = Protocol(
     source="Siarohin et al., MRAA, CVPR 2021 and their pose-evaluation code",
 )
 
+CROSS_IDENTITY = cross_identity(STANDARD)
+CROSS_IDENTITY_DEMO = cross_identity_demo(CROSS_IDENTITY, DEMO)
+
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
         p.name: p
@@ -258,6 +262,8 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
             STYLEGAN_V_FVD,
             POSE_ANIMATE_WILD,
             MRAA_TED,
+            CROSS_IDENTITY,
+            CROSS_IDENTITY_DEMO,
         )
     }
 )

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from markupsafe import Markup
 
 from eval.ablation import ablation_tables
-from eval.chart import loss_curve
+from eval.cross_table import cross_sections
 from eval.drill_down import cautions, changes, comparisons, extremes, scores_of, timelines
 from eval.latex import table_latex
-from eval.method_names import method_title
 from eval.networks import current_digests
 from eval.page import render, write_file
 from eval.prediction_flags import handicaps, said_of_clips
@@ -23,6 +21,7 @@ from eval.protocols import protocol_named
 from eval.strips import Predictions, clip_strips
 from eval.table import BenchmarkTable, benchmark_table, measured_rows
 from eval.table_files import printed_markdown, rows_parquet
+from eval.training_curves import checkpoint_chain, stage_curves
 from eval.worst_and_best import worst_and_best
 from pipelines.errors import UserError
 from pipelines.lake import Lake
@@ -83,8 +82,9 @@ def write_report(
         **_findings(lake, table, rows, shown, drill, max_clips),
     }
     write_file(path, render("report.html", page))
-    write_file(path.with_suffix(".md"), render("report.md", page))
-    write_file(path.with_suffix(".tex"), table_latex(table, page["ablations"]))
+    beside = [*page["ablations"], *page["crossed"]]
+    write_file(path.with_suffix(".md"), render("report.md", {**page, "ablations": beside}))
+    write_file(path.with_suffix(".tex"), table_latex(table, beside))
     write_file(path.with_suffix(".parquet"), rows_parquet(rows))
     return path
 
@@ -101,9 +101,10 @@ def _findings(
         "published": printed_markdown(table),
         "measured": measured_rows(table),
         "ablations": ablation_tables(rows),
+        "crossed": [] if protocol_named(table.protocol).driven_by == "cross" else cross_sections(lake, table.dataset, table.split),
         "strips": clip_strips(lake, table.dataset, clips[:max_clips], predictions) if shown else [],
         "drill": worst_and_best(lake, table, scores, clips, predictions, metric=drill, show=shown),
-        "curves": _curves(lake, predictions),
+        "curves": stage_curves(lake, _used(predictions)),
         "comparisons": compared,
         "cautions": [*cautions(rows, compared), *handicaps(table, predictions)],
         "extremes": extremes(table, scores),
@@ -121,29 +122,10 @@ def _predictions(lake: Lake, ids: Sequence[str]) -> dict[str, dict[str, dict[str
     return found
 
 
-def _curves(lake: Lake, predictions: Predictions) -> list[dict[str, Any]]:
-    """One chart per training stage of the shown methods, parents first."""
-    curves = []
-    for row in _checkpoint_chain(lake, predictions):
-        log = lake.rows("training_log", pc.field("checkpoint_id") == row["checkpoint_id"])
-        if any(entry["loss"] is not None for entry in log):
-            title = " · ".join(str(part) for part in (method_title(row), row["variant"], row["stage"]) if part)
-            curves.append({"title": title, "svg": Markup(loss_curve(log)), "steps": row["steps"], "seconds": row["seconds"]})
-    return curves
-
-
-def _checkpoint_chain(lake: Lake, predictions: Predictions) -> list[dict[str, Any]]:
-    """Checkpoints that made the predictions, each after its parents."""
-    known = {row["checkpoint_id"]: row for row in lake.rows("checkpoints")}
-    chain: list[dict[str, Any]] = []
-    for rows in predictions.values():
-        line: list[dict[str, Any]] = []
-        current = known.get(next(iter(rows.values()))["checkpoint_id"]) if rows else None
-        while current is not None and current not in line:
-            line.append(current)
-            current = known.get(current["parent"])
-        chain += [row for row in reversed(line) if row not in chain]
-    return chain
+def _used(predictions: Predictions) -> list[tuple[str, str]]:
+    """(checkpoint id, variant) of each model that made clips with one."""
+    firsts = [next(iter(rows.values())) for rows in predictions.values() if rows]
+    return [(row["checkpoint_id"], row["variant"]) for row in firsts if row["checkpoint_id"]]
 
 
 def _made_from(lake: Lake, table: BenchmarkTable, predictions: Predictions) -> dict[str, Any]:
@@ -161,5 +143,5 @@ def _made_from(lake: Lake, table: BenchmarkTable, predictions: Predictions) -> d
             }
         )
     names = ("checkpoint_id", "method", "variant", "stage", "seed", "steps", "parameters", "digest", "code_version")
-    checkpoints = [{name: row[name] for name in names} for row in _checkpoint_chain(lake, predictions)]
+    checkpoints = [{name: row[name] for name in names} for row, _ in checkpoint_chain(lake, _used(predictions))]
     return {"methods": methods, "checkpoints": checkpoints}

@@ -13,7 +13,8 @@ from typing import Any
 
 from eval.clip_regions import ClipRegions
 from eval.clip_scorer import Scorer, Work, make_scorer
-from eval.predictions import Pair, pair_clips
+from eval.cross_identity import NO_TRUTH
+from eval.predictions import Pair, driven_by_others, pair_clips
 from eval.protocols import protocol_named
 from pipelines.errors import ClipError
 from pipelines.lake import Lake
@@ -45,10 +46,18 @@ def score(lake: Lake, *, protocol: str, dataset: str, split: str, prediction_id:
     """Score every clip of a split against one method's predictions.
 
     ignore_cache: compute everything again, the truth's features too. progress: called with (clips done, clips in all).
-    Raises UserError (unknown protocol, split or prediction; MissingWeightsError before anything is decoded).
+    Clips that another person drives have no true clip: under any but a cross-identity protocol nothing is computed, `clips` is 0 and
+    `missing["truth"]` says why. Raises UserError (unknown protocol, split or prediction; MissingWeightsError before anything is decoded).
     """
     started, chosen = time.monotonic(), protocol_named(protocol)
+    if chosen.driven_by == "cross":
+        from eval.cross_score import score_cross  # which makes reports of this file
+
+        return score_cross(lake, chosen, dataset=dataset, split=split, prediction_id=prediction_id, ignore_cache=ignore_cache,
+                           progress=progress, device=device, lineage=lineage)  # fmt: skip
     pairs = pair_clips(lake, dataset=dataset, split=split, prediction_id=prediction_id)
+    if driven_by_others(pair.prediction or {} for pair in pairs):
+        return ScoreReport(protocol=chosen.name, dataset=dataset, split=split, prediction_id=prediction_id, missing={"truth": NO_TRUTH})
     scorer = make_scorer(
         lake,
         chosen,

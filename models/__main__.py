@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import click
 
 from pipelines.errors import UserError
 from pipelines.lake import Lake
+from pipelines.prediction_manifest import DrivenBy
 
 _EXAMPLES = """
 \b
@@ -23,6 +24,7 @@ Examples:
   python -m models train --home lake --dataset performers_dance --model animate_anyone:demo:0
   python -m models train --home lake --dataset performers_dance --model animate_anyone:brief:0 --stage stage_1
   python -m models generate --home lake --dataset performers_dance --model copy_reference
+  python -m models generate --home lake --dataset performers_dance --model animate_anyone:demo:0 --driving cross
 
 A model is written method:variant:seed; variant and seed may be left out.
 """
@@ -51,47 +53,57 @@ def _on_a_lake(command: _Command) -> _Command:
 
 @main.command("list")
 def list_command() -> None:
-    """Every method with its default variant and its stages."""
+    """Every method with its default variant, that variant's stages, and the other variants."""
     from models.methods import methods
 
     for name, method in methods().items():
-        click.echo(f"{name}:{method.default_variant}:0  {', '.join(method.stages) or 'nothing to train'}")
+        click.echo(f"{name}:{method.default_variant}:0  {', '.join(method.stages_of(method.default_variant)) or 'nothing to train'}")
+        others = [variant for variant in method.variants if variant != method.default_variant]
+        if others:
+            click.echo(f"  variants: {', '.join(others)}")
 
 
 @main.command("train", epilog=_EXAMPLES)
 @_on_a_lake
-@click.option("--stage", help="One stage; default: all of the method's, in order. What is trained already is left alone.")
+@click.option("--stage", help="One stage; default: all of the variant's, in order. What is trained already is left alone.")
 def train_command(home: Path, dataset: str, model: str, stage: str | None) -> None:
     """Train the stages of a model on the data set's training clips; a run that was cut off continues."""
+    from models.companions import write_rows_of_model
     from models.methods import method_named
     from models.model_key import ModelKey
     from models.train import train_stage
-    from models.training_rows import write_training_rows
     from pipelines.sources.registry import load
 
     lake, key = Lake(home), ModelKey.parse(model)
-    chosen, stages = load(lake, dataset), method_named(key.method).stages
+    chosen, stages = load(lake, dataset), method_named(key.method).stages_of(key.variant)
     if not stages or (stage is not None and stage not in stages):
         there = f"it has: {', '.join(stages)}" if stages else "it has nothing to train"
-        raise UserError(f"{key.method} has no stage {stage or 'to train'!r}; {there}")
-    method_named(key.method).config(key.variant)
-    write_training_rows(lake, chosen, key.method)
+        raise UserError(f"{key.method}:{key.variant} has no stage {stage or 'to train'!r}; {there}")
+    write_rows_of_model(lake, chosen, key)
     for each in [stage] if stage else stages:
         done = train_stage(lake, chosen, key, each)
         what = "was trained already" if done.reused else f"trained in {done.row['seconds']:.0f} s"
         click.echo(f"{key} {each}: {what}, metrics {done.row['metrics']}: {done.folder}")
 
 
+def _say_left_out(counts: Mapping[str, int]) -> None:
+    for signal, clips in counts.items():
+        click.echo(f"{clips} clips are left out: they have no {signal}", err=True)
+
+
 @main.command("generate", epilog=_EXAMPLES)
 @_on_a_lake
-def generate_command(home: Path, dataset: str, model: str) -> None:
-    """Animate every held-out clip of the data set from a reference frame and its driving poses."""
+@click.option("--driving", type=click.Choice(["self", "cross"]), default="self", show_default=True,
+              help="Whose motion is followed: the clip's own, or that of somebody else's held-out clip.")  # fmt: skip
+def generate_command(home: Path, dataset: str, model: str, driving: DrivenBy) -> None:
+    """Animate every held-out clip of the data set from a reference frame and driving poses."""
     from models.generate import generate
     from models.model_key import ModelKey
     from pipelines.sources.registry import load
 
     lake = Lake(home)
-    done = generate(lake, load(lake, dataset), ModelKey.parse(model))
+    done = generate(lake, load(lake, dataset), ModelKey.parse(model), driving)
+    _say_left_out(done.left_out)
     click.echo(f"{done.folder}: {len(done.manifest.clips)} clips ({done.reused} were there), {len(done.failures)} failed")
     for clip_id, reason in done.failures.items():
         click.echo(f"  {clip_id}: {reason}", err=True)

@@ -33,3 +33,7 @@ def latent_channels(folder: Path) -> int:
     """Channels of the packed latents of an autoencoder's folder: what a UNet on them takes."""
     channels: int = json.loads((folder / "config.json").read_text())["latent_channels"]
     return channels * packing_of(folder) ** 2
+
+
+DEMO_CHANNELS = latent_channels(SHIPPED)
+"""Of what the demo's UNets see; those of the shipped autoencoder, whatever it was trained with."""

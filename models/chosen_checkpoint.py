@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from models.checkpoint import MANIFEST, read_manifest, verify
 from models.methods import method_named
+from models.train import recipe_of
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 
@@ -35,18 +36,15 @@ def choose_checkpoint(lake: Lake, method: str, variant: str | None, named: str |
     for the variant (default: the method's own), else the last stage that finished last in the lake. Raises UserError.
     """
     known = method_named(method)
-    if not known.stages:
+    wanted = variant or known.default_variant
+    known.config(wanted)
+    if not known.stages_of(wanted):
         if named is not None:
             raise UserError(f"--checkpoint {named}: {method} has none, it does not train; leave the option out")
-        plain = variant or known.default_variant
-        known.config(plain)
-        return Chosen(method=method, variant=plain, folder=None)
-    if variant is not None:
-        known.config(variant)
+        return Chosen(method=method, variant=wanted, folder=None)
     if named is not None:
         return _named(lake, method, variant, named)
-    wanted = variant or known.default_variant
-    found = _shipped(method, wanted) or _newest(lake, method, wanted, known.stages[-1])
+    found = _shipped(method, wanted) or _newest(lake, method, wanted)
     if found is None or found.folder is None:
         raise UserError(_how_to_get_one(lake, method, wanted))
     verify(found.folder)
@@ -66,17 +64,22 @@ def _named(lake: Lake, method: str, variant: str | None, named: str) -> Chosen:
     manifest = read_manifest(folder)
     verify(folder)
     theirs = manifest.get("method"), manifest.get("variant")
-    if theirs[0] != method or variant not in (None, theirs[1]):
+    if theirs[0] != method or (variant is not None and not _serves(manifest, method, variant)):
         raise UserError(
             f"--checkpoint {named} is of {theirs[0]}:{theirs[1]}, not of {method}:{variant or 'any variant'}; say so, or take another"
         )
     return Chosen(
         method=method,
-        variant=str(theirs[1]),
+        variant=variant or str(theirs[1]),
         folder=folder,
         checkpoint_id=str(manifest.get("checkpoint_id", "")),
         origin=f"checkpoint {named}",
     )
+
+
+def _serves(facts: Mapping[str, Any], method: str, variant: str) -> bool:
+    """Whether a checkpoint (its manifest or row) is this variant's, or of one that trains the same and only samples otherwise."""
+    return facts.get("variant") == variant or facts.get("recipe") == recipe_of(method, variant, method_named(method).stages_of(variant)[-1])
 
 
 def _shipped(method: str, variant: str) -> Chosen | None:
@@ -84,16 +87,16 @@ def _shipped(method: str, variant: str) -> Chosen | None:
     if not (folder / MANIFEST).is_file():
         return None
     manifest = read_manifest(folder)
-    if manifest.get("variant") != variant:
+    if not _serves(manifest, method, variant):
         return None
     identity = str(manifest.get("checkpoint_id", ""))
     return Chosen(method=method, variant=variant, folder=folder, checkpoint_id=identity, origin=f"shipped checkpoint {identity}")
 
 
-def _newest(lake: Lake, method: str, variant: str, stage: str) -> Chosen | None:
+def _newest(lake: Lake, method: str, variant: str) -> Chosen | None:
     """The last stage whose manifest was written last; rows whose folder is gone do not count."""
-    where = (pc.field("method") == method) & (pc.field("variant") == variant) & (pc.field("stage") == stage)
-    found = [(lake.path(row["uri"]), row) for row in _rows(lake, where)]
+    where = (pc.field("method") == method) & (pc.field("stage") == method_named(method).stages_of(variant)[-1])
+    found = [(lake.path(row["uri"]), row) for row in _rows(lake, where) if _serves(row, method, variant)]
     whole = [(folder, row) for folder, row in found if (folder / MANIFEST).is_file()]
     if not whole:
         return None

@@ -1,77 +1,74 @@
-"""Training and driving clips as tensors: decoded once, fitted to the network's size, poses drawn on the fly."""
+"""Training and driving clips as tensors: decoded once, fitted to the network's size, poses drawn on the fly, signals read as they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.clip_signals import LARGE, ClipSignals, fit_signals
+from models.fitting import Box as Box
+from models.fitting import Points as Points
+from models.fitting import centre_box as centre_box
+from models.fitting import fit_frames as fit_frames
+from models.fitting import fit_points as fit_points
+from models.fitting import random_box as random_box
 from models.latents import LatentCodec
+from models.mirror import mirrored_points, mirrored_signals, require_mirrorable
+from models.signals import SignalName, Signals, joined
 from pipelines.clip import Clip, Frames
 from pipelines.keypoints import draw_skeleton
 from pipelines.video import decode_frames
 
-Points = npt.NDArray[np.float32]
-Box = tuple[float, float, float, float]
-"""x, y, width, height in source pixels."""
+SignalReader = Callable[[Sequence[SignalName]], ClipSignals]
+"""A clip's signals of these names."""
+
+_LARGE_BYTES = 256 << 20  # of packed rasters and tokens that a store keeps; what was used longest ago goes first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingClip:
     """One clip with its poses: keypoints [T, 133, 2] in source pixels, scores [T, 133] in 0..1.
 
-    references: clip-relative frames that may serve as the reference image.
+    references: clip-relative frames that may serve as the reference image. signals: reads what a method needs beside poses; None
+    where it needs nothing. action_class: as the data set labels its video (UCF101: the folder's name); "" where it does not.
     """
 
     clip: Clip
     keypoints: Points
     scores: Points
     references: tuple[int, ...]
+    signals: SignalReader | None = None
+    action_class: str = ""
 
     def __post_init__(self) -> None:
         if len(self.keypoints) != self.clip.num_frames:
             raise ValueError(f"clip {self.clip.clip_id}: {len(self.keypoints)} poses for {self.clip.num_frames} frames")
 
 
-def centre_box(width: int, height: int, size: tuple[int, int]) -> Box:
-    """Largest centred box with the aspect of `size` (height, width)."""
-    scale = min(width / size[1], height / size[0])
-    w, h = size[1] * scale, size[0] * scale
-    return ((width - w) / 2, (height - h) / 2, w, h)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoseStyle:
+    """What of a skeleton is drawn, and how (pipelines.keypoints.draw_skeleton)."""
+
+    style: Literal["binary", "confidence"] = "binary"
+    face: bool = True
+    hands: bool = True
 
 
-def random_box(width: int, height: int, size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """A box of 90 to 100 % of the centred one, anywhere in it: one draw for target, pose and reference alike."""
-    x, y, w, h = centre_box(width, height, size)
-    scale = rng.uniform(0.9, 1.0)
-    return (x + rng.uniform(0, w * (1 - scale)), y + rng.uniform(0, h * (1 - scale)), w * scale, h * scale)
-
-
-def fit_frames(frames: Frames, box: Box, size: tuple[int, int]) -> Frames:
-    """Crop [T, H, W, 3] to `box` and resize (area) to `size` (height, width)."""
-    import cv2
-
-    x, y, w, h = (round(v) for v in box)
-    resized = [cv2.resize(frame[y : y + h, x : x + w], (size[1], size[0]), interpolation=cv2.INTER_AREA) for frame in frames]
-    return np.stack(resized)
-
-
-def fit_points(points: Points, box: Box, size: tuple[int, int]) -> Points:
-    """[..., 2] source pixels -> pixels of the fitted image (pixel centres at .5, as the area filter has them)."""
-    x, y, w, h = (round(v) for v in box)
-    scale = np.array([size[1] / w, size[0] / h], np.float32)
-    return ((points - np.array([x, y], np.float32) + 0.5) * scale - 0.5).astype(np.float32)
-
-
-def draw_poses(points: Points, scores: Points, size: tuple[int, int]) -> Frames:
+def draw_poses(points: Points, scores: Points, size: tuple[int, int], style: PoseStyle = PoseStyle()) -> Frames:
     """[T, H, W, 3] skeleton images of [T, 133, 2] canvas points."""
-    return np.stack([draw_skeleton(p, s, size[0], size[1]) for p, s in zip(points, scores, strict=True)])
+    drawn = [
+        draw_skeleton(p, s, size[0], size[1], face=style.face, hands=style.hands, style=style.style)
+        for p, s in zip(points, scores, strict=True)
+    ]
+    return np.stack(drawn)
 
 
 def to_signed(frames: Frames) -> Tensor:
@@ -98,11 +95,40 @@ class Batch:
     reference_latent: Tensor  # [R, C, h, w]
     latents: Tensor  # [R, K, C, h, w]
     pose: Tensor  # [R * K, 3, H, W] in [0, 1]
+    target_image: Tensor = field(default_factory=lambda: torch.empty(0))  # [R * K, 3, H, W] in [-1, 1]
+    signals: Signals = field(default_factory=Signals)  # of the targets: R * K rows, what belongs to a clip R rows
+    reference_signals: Signals = field(default_factory=Signals)  # R rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """How a clip is shown in one batch."""
+
+    box: Box
+    flip: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """Frames of a clip in one view, in the order that was asked for."""
+
+    frames: Frames  # uint8 [N, H, W, 3]
+    latents: Tensor  # [N, C, h, w]
+    poses: Frames  # uint8 [N, H, W, 3]
+
+    def rows(self, chosen: Sequence[int]) -> Shown:
+        """Some of them."""
+        return Shown(frames=self.frames[list(chosen)], latents=self.latents[list(chosen)], poses=self.poses[list(chosen)])
 
 
 @dataclass
 class ClipStore:
-    """Clips at one size, through one codec. With `augment` a new crop is drawn each time; without, latents and poses are kept in memory."""
+    """Clips at one size, through one codec.
+
+    With `augment` a new crop is drawn each time and only the frames that a batch shows are fitted and encoded; without, latents and
+    poses of whole clips are kept in memory. flip: probability that a clip is shown mirrored, pictures, poses and signals alike.
+    needs: the signals of its batches; a clip's are read when it is first used, and of the large ones only the latest are kept.
+    """
 
     clips: Sequence[TrainingClip]
     size: tuple[int, int]
@@ -110,56 +136,102 @@ class ClipStore:
     augment: bool = False
     cache: Path | None = None
     """Folder where encoded clips are kept between stages and resumed runs; only without `augment`, and for one codec."""
-    _kept: dict[int, Any] = field(default_factory=dict)
+    needs: tuple[SignalName, ...] = ()
+    flip: float = 0.0
+    pose_style: PoseStyle = field(default_factory=PoseStyle)
+    _kept: dict[tuple[int, bool], Shown] = field(default_factory=dict)
+    _small: dict[int, ClipSignals] = field(default_factory=dict)
+    _large: OrderedDict[int, ClipSignals] = field(default_factory=OrderedDict)
 
-    def fitted(self, index: int, rng: np.random.Generator | None = None) -> tuple[Frames, Frames]:
-        """(frames, pose images) of one clip, uint8 [T, H, W, 3]."""
-        item = self.clips[index]
-        frames = decode_frames(item.clip)
-        height, width = frames.shape[1:3]
-        box = random_box(width, height, self.size, rng) if rng is not None else centre_box(width, height, self.size)
-        return fit_frames(frames, box, self.size), draw_poses(fit_points(item.keypoints, box, self.size), item.scores, self.size)
+    def batch(self, chosen: Sequence[tuple[int, int, Sequence[int]]], rng: np.random.Generator) -> Batch:
+        """Batch of (clip index, reference frame, target frames) triples."""
+        views = [(index, [reference, *targets], self._view(index, rng)) for index, reference, targets in chosen]
+        shown = [self._shown(*view) for view in views]
+        return Batch(
+            reference_image=torch.cat([to_signed(part.frames[:1]) for part in shown]),
+            reference_latent=torch.stack([part.latents[0] for part in shown]),
+            latents=torch.stack([part.latents[1:] for part in shown]),
+            pose=torch.cat([to_unit(part.poses[1:]) for part in shown]),
+            target_image=torch.cat([to_signed(part.frames[1:]) for part in shown]),
+            signals=joined([self._signals(index, frames[1:], view) for index, frames, view in views]),
+            reference_signals=joined([self._signals(index, frames[:1], view) for index, frames, view in views]),
+        )
 
-    def tensors(self, index: int, rng: np.random.Generator) -> tuple[Frames, Tensor, Frames]:
-        """(frames, latents [T, C, h, w], pose images) of one clip."""
-        if not self.augment and index in self._kept:
-            kept: tuple[Frames, Tensor, Frames] = self._kept[index]
-            return kept
-        frames, poses = self.fitted(index, rng if self.augment else None)
-        made = frames, self._encoded(index, frames), poses
-        if not self.augment:
-            self._kept[index] = made
-        return made
+    def _view(self, index: int, rng: np.random.Generator) -> View:
+        clip = self.clips[index].clip
+        draw = random_box(clip.width, clip.height, self.size, rng) if self.augment else centre_box(clip.width, clip.height, self.size)
+        return View(box=draw, flip=self.flip > 0 and bool(rng.random() < self.flip))
 
-    def _encoded(self, index: int, frames: Frames) -> Tensor:
-        if self.augment or self.cache is None:
+    # --- pictures and poses ------------------------------------------------------------------------------------------
+
+    def _shown(self, index: int, frames: Sequence[int], view: View) -> Shown:
+        if self.augment:
+            fitted, poses = self._fitted(index, sorted(set(frames)), view)
+            places = {frame: place for place, frame in enumerate(sorted(set(frames)))}
+            return Shown(frames=fitted, latents=self.codec.encode(to_signed(fitted)), poses=poses).rows([places[f] for f in frames])
+        if (index, view.flip) not in self._kept:
+            fitted, poses = self._fitted(index, range(self.clips[index].clip.num_frames), view)
+            self._kept[index, view.flip] = Shown(frames=fitted, latents=self._encoded(index, fitted, view), poses=poses)
+        return self._kept[index, view.flip].rows(frames)
+
+    def _fitted(self, index: int, frames: Sequence[int], view: View) -> tuple[Frames, Frames]:
+        """(frames, pose images), uint8 [N, H, W, 3]."""
+        item, chosen = self.clips[index], list(frames)
+        fitted = fit_frames(decode_frames(item.clip, chosen), view.box, self.size)
+        points, scores = fit_points(item.keypoints[chosen], view.box, self.size), item.scores[chosen]
+        if view.flip:
+            fitted = np.ascontiguousarray(fitted[:, :, ::-1])
+            points, scores = mirrored_points(points, scores, self.size[1])
+        return fitted, draw_poses(points, scores, self.size, self.pose_style)
+
+    def _encoded(self, index: int, frames: Frames, view: View) -> Tensor:
+        if self.cache is None:
             return self.codec.encode(to_signed(frames))
         from safetensors.torch import load_file, save_file
 
-        path = self.cache / f"{self.clips[index].clip.clip_id}-{self.size[0]}x{self.size[1]}.safetensors"
+        mark = "-mirrored" if view.flip else ""
+        path = self.cache / f"{self.clips[index].clip.clip_id}-{self.size[0]}x{self.size[1]}{mark}.safetensors"
         if path.is_file():
             return load_file(path)["latents"]
         latents = self.codec.encode(to_signed(frames))
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"latents": latents.contiguous()}, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        partial = path.with_suffix(f".{os.getpid()}.part")  # workers may encode the same clip at once
+        save_file({"latents": latents.contiguous()}, partial)
+        partial.replace(path)
         return latents
 
-    def batch(self, chosen: Sequence[tuple[int, int, Sequence[int]]], rng: np.random.Generator) -> Batch:
-        """Batch of (clip index, reference frame, target frames) triples."""
-        references, reference_latents, latents, poses = [], [], [], []
-        for index, reference, targets in chosen:
-            frames, encoded, drawn = self.tensors(index, rng)
-            references.append(to_signed(frames[reference][None]))
-            reference_latents.append(encoded[reference])
-            latents.append(encoded[list(targets)])
-            poses.append(to_unit(drawn[list(targets)]))
-        return Batch(
-            reference_image=torch.cat(references),
-            reference_latent=torch.stack(reference_latents),
-            latents=torch.stack(latents),
-            pose=torch.cat(poses),
-        )
+    # --- signals -----------------------------------------------------------------------------------------------------
+
+    def _signals(self, index: int, frames: Sequence[int], view: View) -> Signals:
+        if not self.needs:
+            return Signals()
+        signals = fit_signals(self._read(index), view.box, self.size, frames)
+        return mirrored_signals(signals, self.size[1]) if view.flip else signals
+
+    def _read(self, index: int) -> ClipSignals:
+        """A clip's signals in source pixels: the small ones kept for good, the large ones while there is room."""
+        if index not in self._small:
+            self._small[index] = self._of_names(index, [name for name in self.needs if name not in LARGE])
+        large = [name for name in self.needs if name in LARGE]
+        if not large:
+            return self._small[index]
+        if index not in self._large:
+            self._large[index] = self._of_names(index, large)
+            while len(self._large) > 1 and sum(held.nbytes for held in self._large.values()) > _LARGE_BYTES:
+                self._large.popitem(last=False)
+        self._large.move_to_end(index)
+        return self._small[index].joined(self._large[index])
+
+    def _of_names(self, index: int, names: Sequence[SignalName]) -> ClipSignals:
+        item = self.clips[index]
+        if not names:
+            return ClipSignals(frames=item.clip.num_frames, fps=float(item.clip.fps))
+        if item.signals is None:
+            raise ValueError(f"clip {item.clip.clip_id} comes without signals, but {', '.join(names)} are needed")
+        signals = item.signals(names)
+        if self.flip > 0:
+            require_mirrorable(signals, item.clip.clip_id)
+        return signals
 
 
 def draw_pairs(
@@ -179,9 +251,12 @@ def draw_pairs(
 
 
 def draw_windows(
-    clips: Sequence[TrainingClip], batch: int, length: int, stride: int, rng: np.random.Generator
+    clips: Sequence[TrainingClip], batch: int, length: int, stride: int, rng: np.random.Generator, *, outside: bool = False
 ) -> list[tuple[int, int, list[int]]]:
-    """Stage 2: random windows of `length` frames, `stride` apart (closer where the clip is short); the reference is any eligible frame."""
+    """Stage 2: random windows of `length` frames, `stride` apart (closer where the clip is short); the reference is any eligible frame.
+
+    outside: one that is not in the window, where there is one (StableAnimator).
+    """
     chosen = []
     for _ in range(batch):
         index = int(rng.integers(len(clips)))
@@ -189,5 +264,6 @@ def draw_windows(
         span = min((length - 1) * stride, frames - 1)
         start = int(rng.integers(frames - span))
         targets = [round(start + i * span / max(1, length - 1)) for i in range(length)]
-        chosen.append((index, int(rng.choice(clips[index].references)), targets))
+        eligible = [frame for frame in clips[index].references if not outside or frame not in targets] or list(clips[index].references)
+        chosen.append((index, int(rng.choice(eligible)), targets))
     return chosen

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.clip_dataset import Box
+from models.fitting import Box
 from pipelines.clip import Frames
 
 LABELS = 24  # body parts of DensePose; 0 is the background

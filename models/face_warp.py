@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.clip_dataset import Box
+from models.fitting import Box
 
 Floats = npt.NDArray[np.float32]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,12 +11,23 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
-    """What steers the denoiser. R references, each for N / R consecutive pose images."""
+    """What steers the denoiser. R references, each for N / R consecutive pose images.
+
+    A subclass with more fields says in `per_reference` which of them have one row for each reference; the others have one for each frame.
+    """
+
+    per_reference: ClassVar[tuple[str, ...]] = ("reference_latent", "image_tokens", "dropped")
 
     reference_latent: Tensor  # [R, C, h, w] clean latents
     image_tokens: Tensor  # [R, S, D] tokens of the image encoder
     pose: Tensor  # [N, 3, H, W] pose images in [0, 1]
     dropped: Tensor  # [R] bool: True where the reference is the null condition
+
+    def of_reference(self, index: int, each: int) -> Self:
+        """The condition of one reference and its `each` = N / R frames."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if isinstance(getattr(self, field.name), Tensor)}
+        one, frames = slice(index, index + 1), slice(index * each, (index + 1) * each)
+        return replace(self, **{name: value[one if name in self.per_reference else frames] for name, value in tensors.items()})
 
 
 AnyCondition = TypeVar("AnyCondition", bound=Condition)
@@ -29,7 +40,7 @@ def null_conditions(condition: AnyCondition, dropped: Tensor) -> AnyCondition:
     The pose is never dropped, so guidance does not amplify it; a network that drops it, too (HIA), reads `dropped` itself.
     """
     keep = (~dropped).to(condition.image_tokens)[:, None, None]
-    return replace(condition, image_tokens=condition.image_tokens * keep, dropped=condition.dropped | dropped)
+    return replace(condition, image_tokens=condition.image_tokens * keep, dropped=condition.dropped | dropped.to(condition.dropped.device))
 
 
 def draw_dropped(references: int, probability: float, generator: torch.Generator) -> Tensor:

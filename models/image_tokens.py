@@ -49,3 +49,8 @@ class ClipImageTokens(nn.Module):
         pixels = F.interpolate((images + 1) / 2, (side, side), mode="bicubic", antialias=True, align_corners=False)
         mean, std = images.new_tensor(_CLIP_MEAN)[:, None, None], images.new_tensor(_CLIP_STD)[:, None, None]
         return self.encoder((pixels - mean) / std).image_embeds[:, None]
+
+
+def image_tokens_of(encoder: str | None, width: int) -> nn.Module:
+    """CLIP's tokens (`encoder`: a folder or a hub id with image_encoder/), or at demo size the pooled stand-in of that width."""
+    return PooledImageTokens(width) if encoder is None else ClipImageTokens(encoder, subfolder="image_encoder")

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.clip_dataset import Box
 from models.face_warp import fit_boxes
+from models.fitting import Box
 
 Floats = npt.NDArray[np.float32]
 

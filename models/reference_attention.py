@@ -33,6 +33,7 @@ class ReferenceBank:
     def __init__(self) -> None:
         self.tokens: dict[str, Tensor] = {}
         self.dropped: Tensor | None = None  # [R] bool
+        self._holders = 0
 
     def clear(self) -> None:
         """Forget everything; call after every forward and backward pass, or the next sample sees this one's reference."""
@@ -43,13 +44,16 @@ class ReferenceBank:
     def held(self) -> Iterator[ReferenceBank]:
         """The bank for one forward pass or, with gradient checkpointing, for forward and backward: recomputed layers look into it again.
 
-        Empty at the beginning and cleared at the end, also after an error.
+        Empty at the beginning and cleared at the end, also after an error; within another one, the outermost clears.
         """
         self.clear()
+        self._holders += 1
         try:
             yield self
         finally:
-            self.clear()
+            self._holders -= 1
+            if not self._holders:
+                self.clear()
 
     def for_rows(self, name: str, rows: int) -> tuple[Tensor, Tensor | None]:
         """(tokens [B, L, C], dropped [B] or None): each reference serves B / R consecutive rows. KeyError names a missing layer."""

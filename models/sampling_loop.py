@@ -13,20 +13,33 @@ from models.windows import Windows, flat_weights, fuse_windows
 Predict = Callable[[Tensor, list[int], int], Tensor]
 """(latents [S, C, h, w] of one window, its frame indices, timestep) -> prediction of the same shape."""
 
+WindowsAt = Callable[[int], Windows]
+"""Index of the denoising step -> its windows: always the same ones, or others at every step (HIA's prompt travelling)."""
+
+WeightsOf = Callable[[int], Tensor]
+"""Length of a window -> weights of its slots [S]: models.windows.flat_weights, gaussian_weights or triangular_weights."""
+
 
 @torch.no_grad()
 def sample_windows(
-    predict: Predict, noise: Tensor, scheduler: Any, steps: int, windows: Windows, advance: Callable[[], None] | None = None
+    predict: Predict,
+    noise: Tensor,
+    scheduler: Any,
+    steps: int,
+    windows_at: WindowsAt,
+    weights_of: WeightsOf = flat_weights,
+    advance: Callable[[], None] | None = None,
 ) -> Tensor:
-    """[F, C, h, w] Gaussian noise -> clean latents; predictions of overlapping windows are averaged at every step.
+    """[F, C, h, w] Gaussian noise -> clean latents; predictions of overlapping windows are fused at every step.
 
     Deterministic (eta 0): Song et al. 2021, Eq. 12.
     """
     scheduler.set_timesteps(steps)
-    latents, frames = noise, torch.tensor(windows)
-    for timestep in scheduler.timesteps.tolist():
+    latents = noise
+    for index, timestep in enumerate(scheduler.timesteps.tolist()):
+        windows = windows_at(index)
         predictions = torch.stack([predict(latents[window], window, timestep) for window in windows])
-        fused = fuse_windows(predictions, frames, flat_weights(frames.shape[1]), len(latents))
+        fused = fuse_windows(predictions, torch.tensor(windows), weights_of(len(windows[0])), len(latents))
         latents = scheduler.step(fused, timestep, latents, eta=0.0).prev_sample
         if advance is not None:
             advance()

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,12 +37,13 @@ class Signals:
     def rows(self, chosen: list[int]) -> Signals:
         """The signals of some frames, in that order; those of the clip stay."""
         per_frame = ("blur", "hand_boxes", "face_boxes", "face_warps", "face_found", "face_embeddings", "body_mask", "densepose")
-        return replace(self, **{name: value[chosen] for name in per_frame if (value := getattr(self, name)) is not None})
+        rows: dict[str, Any] = {name: value[chosen] for name in per_frame if (value := getattr(self, name)) is not None}
+        return replace(self, **rows)
 
 
 def joined(parts: list[Signals]) -> Signals:
     """One after the other along the first axis; captions of the first. What one lacks, all must lack."""
-    tensors = {
+    tensors: dict[str, Any] = {
         field.name: torch.cat([getattr(part, field.name) for part in parts])
         for field in fields(Signals)
         if isinstance(getattr(parts[0], field.name), Tensor)

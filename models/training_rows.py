@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.clip_dataset import Points, TrainingClip
+from models.methods import method_named
+from models.signal_rows import (
+    TABLE_OF,
+    Makers,
+    faces_seen,
+    makers_json,
+    makers_of,
+    readers,
+    sharpness_percentile,
+    usable_clips,
+)
+from models.signals import SignalName
 from pipelines.clip import Clip
 from pipelines.crop import to_crop
 from pipelines.errors import UserError
@@ -25,6 +40,7 @@ from pipelines.tables import one_of
 TRAIN_SPLITS = ("train", "all")  # a folder of the user's own has no split: all of it trains, and all of it is animated
 ANIMATED_SPLITS = (*TEST_SPLITS, "all")
 
+_ACTION = "action:"  # before the class, in the column `annotations` of `videos`
 _REFERENCE_SCORE = 0.5  # mean body score that a reference frame needs (our default)
 
 
@@ -67,47 +83,99 @@ def _poses_of(clip: Clip, frames: Sequence[tuple[list[float], list[float]]]) -> 
     return points, np.asarray([s for _, s in frames], np.float32)
 
 
-def eligible_references(scores: Points) -> list[int]:
-    """Frames whose mean body score is over 0.5; where none is, the best one."""
+def eligible_references(scores: Points, faces: npt.NDArray[np.bool_] | None = None) -> list[int]:
+    """Frames whose mean body score is over 0.5; where none is, the best one. faces [T]: of these, those that show the face, if any."""
     body = scores[:, BODY].mean(axis=1)
     eligible = np.flatnonzero(body > _REFERENCE_SCORE)
+    if faces is not None and faces[eligible].any():
+        eligible = eligible[faces[eligible]]
     return [int(frame) for frame in (eligible if len(eligible) else [body.argmax()])]
 
 
-def build_training_rows(lake: Lake, dataset: Dataset, method: str) -> list[dict[str, Any]]:
-    """Rows of `training_rows`. Raises UserError when no clip is left to train on."""
-    clips = clips_of_splits(lake, dataset, TRAIN_SPLITS)
-    poses, extractor = load_poses(lake, dataset, clips), training_extractor(dataset)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signalled:
+    """Usable clips with what a method needs. left_out: how many clips lack each signal ("poses" among them)."""
+
+    clips: list[Clip]
+    poses: Mapping[str, tuple[Points, Points]]
+    makers: Makers
+    left_out: Mapping[str, int]
+
+
+def signalled_clips(lake: Lake, dataset: Dataset, needs: Sequence[SignalName], splits: Sequence[str], what: str) -> Signalled:
+    """Clips of the splits that have poses and every signal of `needs`. Raises UserError where none is left, naming the extractor to run.
+
+    what: the clips in words, "training" or "held-out".
+    """
+    clips = clips_of_splits(lake, dataset, splits)
+    poses = load_poses(lake, dataset, clips)
     if not poses:
         raise UserError(
-            f"data set {dataset.name}: none of {len(clips)} training clips has poses of extractor {extractor.name!r} (its version and weights of today); "
-            f'extract them first, or look at the reasons with `rotoscope query "select clip_id, error, reason from poses where error is not null"`'
+            f"data set {dataset.name}: none of {len(clips)} {what} clips has poses of extractor {dataset.training_extractor!r} (its version and "
+            f"weights of today); extract them first, or look at the reasons with "
+            f'`rotoscope query "select clip_id, error, reason from poses where error is not null"`'
         )
-    versions = {"clips_version": lake.version("clips"), "poses_version": lake.version("poses")}
-    return [
-        {
-            "dataset": dataset.name,
-            "method": method,
+    posed = [clip for clip in clips if clip.clip_id in poses]
+    makers = makers_of(dataset, needs)
+    usable, lacking = usable_clips(lake, dataset, posed, makers, what)
+    left_out: dict[str, int] = {"poses": len(clips) - len(posed)} if len(posed) < len(clips) else {}
+    left_out.update({str(name): count for name, count in lacking.items()})
+    return Signalled(clips=usable, poses=poses, makers=makers, left_out=left_out)
+
+
+def build_training_rows(lake: Lake, dataset: Dataset, method: str) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
+    """(rows of `training_rows`, how many clips were left out for want of each signal). Raises UserError when no clip is left to train on."""
+    found, extractor = signalled_clips(lake, dataset, method_named(method).needs, TRAIN_SPLITS, "training"), training_extractor(dataset)
+    scale = sharpness_percentile(lake, dataset, found.clips, found.makers["hands"]) if "hands" in found.makers else None
+    common = {
+        "dataset": dataset.name,
+        "method": method,
+        "extractor": extractor.name,
+        "extractor_version": extractor.version,
+        "weights_digest": extractor.weights_digest(),
+        "clips_version": lake.version("clips"),
+        "poses_version": lake.version("poses"),
+        "signals": makers_json(found.makers),
+        "signals_version": json.dumps({TABLE_OF[name]: lake.version(TABLE_OF[name]) for name in found.makers}, sort_keys=True),
+        "hand_sharpness_p99": scale,
+    }
+    faces = faces_seen(lake, dataset, found.clips, found.makers["faces"]) if "faces" in found.makers else {}
+    rows = []
+    for clip in found.clips:
+        own = {
             "clip_id": clip.clip_id,
             "video_id": clip.video_id,
             "subject": clip.subject,
             "split": clip.split,
             "uri": clip.uri.removeprefix(f"{lake.address}/"),
             "frames": clip.num_frames,
-            "references": eligible_references(poses[clip.clip_id][1]),
-            "extractor": extractor.name,
-            "extractor_version": extractor.version,
-            "weights_digest": extractor.weights_digest(),
-            **versions,
+            "references": eligible_references(found.poses[clip.clip_id][1], faces.get(clip.clip_id)),
         }
-        for clip in clips
-        if clip.clip_id in poses
-    ]
+        rows.append({**common, **own})
+    return rows, found.left_out
+
+
+def trained_sharpness(lake: Lake, dataset: Dataset, method: str) -> float | None:
+    """The scale of the blur map (99th percentile of s_128) that the method trains with; None where it needs no hands, or has no rows."""
+    return next((row["hand_sharpness_p99"] for row in _rows_of(lake, dataset, method)), None)
+
+
+def training_facts(lake: Lake, dataset: Dataset, method: str) -> dict[str, str]:
+    """What a checkpoint's manifest must say of the signals that it was trained on, so that others can be made alike: {} where it needs none."""
+    rows = _rows_of(lake, dataset, method)
+    if not method_named(method).needs or not rows:
+        return {}
+    scale = rows[0]["hand_sharpness_p99"]
+    return {"signals": rows[0]["signals"], **({} if scale is None else {"hand_sharpness_p99": repr(scale)})}
+
+
+def _rows_of(lake: Lake, dataset: Dataset, method: str) -> list[dict[str, Any]]:
+    return lake.rows("training_rows", (pc.field("dataset") == dataset.name) & (pc.field("method") == method))
 
 
 def load_training_clips(lake: Lake, dataset: Dataset, method: str) -> list[TrainingClip]:
-    """The clips of `training_rows`, with their poses, sorted by id. Raises UserError when there are none."""
-    rows = lake.rows("training_rows", (pc.field("dataset") == dataset.name) & (pc.field("method") == method))
+    """The clips of `training_rows`, with their poses, sorted by id; signals are read when they are asked for. Raises UserError when there are none."""
+    rows = _rows_of(lake, dataset, method)
     clips = {clip.clip_id: clip for clip in lake.clips(dataset.name)}
     wanted = [clips[row["clip_id"]] for row in rows if row["clip_id"] in clips]
     poses = load_poses(lake, dataset, wanted)
@@ -116,23 +184,41 @@ def load_training_clips(lake: Lake, dataset: Dataset, method: str) -> list[Train
         raise UserError(
             f"data set {dataset.name}: {missing[0] if missing else 'no clip'} has no training row with poses; materialize training_rows again"
         )
+    makers = makers_of(dataset, method_named(method).needs)
+    if (rows[0]["signals"] or "{}") != makers_json(makers):
+        raise UserError(
+            f"data set {dataset.name}: its signals come from other extractors or weights than today's; materialize training_rows again"
+        )
+    read, labels = readers(lake, dataset, makers, rows[0]["hand_sharpness_p99"]), action_classes(lake, dataset)
     return [
         TrainingClip(
             clip=clips[row["clip_id"]],
             keypoints=poses[row["clip_id"]][0],
             scores=poses[row["clip_id"]][1],
             references=tuple(row["references"]),
+            signals=read(clips[row["clip_id"]]) if makers else None,
+            action_class=labels.get(row["video_id"], ""),
         )
         for row in rows
     ]
 
 
-def write_training_rows(lake: Lake, dataset: Dataset, method: str, lineage: Mapping[str, Any] | None = None) -> None:
-    """Bring `training_rows` of one method up to date; rows of clips that are gone go too. Unchanged content is not written again."""
-    rows = build_training_rows(lake, dataset, method)
+def action_classes(lake: Lake, dataset: Dataset) -> dict[str, str]:
+    """Action classes by video id, of data sets that label their videos (ucf101, performers_actions)."""
+    rows = lake.rows("videos", pc.field("dataset") == dataset.name, ["video_id", "annotations"])
+    return {row["video_id"]: row["annotations"].removeprefix(_ACTION) for row in rows if (row["annotations"] or "").startswith(_ACTION)}
+
+
+def write_training_rows(lake: Lake, dataset: Dataset, method: str, lineage: Mapping[str, Any] | None = None) -> Mapping[str, int]:
+    """Bring `training_rows` of one method up to date; rows of clips that are gone go too. Unchanged content is not written again.
+
+    Returns how many clips were left out for want of each signal.
+    """
+    rows, left_out = build_training_rows(lake, dataset, method)
     mine = (pc.field("dataset") == dataset.name) & (pc.field("method") == method)
     stored = lake.read("training_rows", where=mine)
     fresh = pa.Table.from_pylist(rows, schema=stored.schema)
     if digest_rows("training_rows", stored) != digest_rows("training_rows", fresh):
         lake.write("training_rows", fresh, lineage)
         lake.delete("training_rows", mine & ~one_of("clip_id", [row["clip_id"] for row in rows]), lineage)
+    return left_out

@@ -1,6 +1,6 @@
 """Ray: actors that load their networks once, a bounded number of clips in flight, a time limit per clip.
 
-The only file that imports ray. RAY_ADDRESS set: that cluster. Unset: a local Ray that ends with the run, and that no other
+This file and engine_train.py alone import ray. RAY_ADDRESS set: that cluster. Unset: a local Ray that ends with the run, and that no other
 process joins. docs/engine.md says what happens when a clip, a worker, a node or a disk fails.
 """
 
@@ -49,7 +49,7 @@ class RayEngine:
 
     def run(self, worker: WorkerSpec, tasks: Sequence[Task], time_limit_s: float) -> Iterator[Result | None]:
         """Results as they come, None when a second went by without one. Raises UserError where a worker cannot load."""
-        ours = _connect(self._num_cpus, self._temp_dir, shared_storage=worker.shared_storage)
+        ours = connect(self._num_cpus, self._temp_dir, shared_storage=worker.shared_storage)
         pool = None
         try:
             pool = _Pool(worker, deque(tasks), self._size(len(tasks)), self._num_gpus, time_limit_s)
@@ -78,7 +78,7 @@ def _room(num_gpus: float) -> int:
     return int(resources.get("GPU", 0) / num_gpus) if num_gpus else int(resources.get("CPU", 1))
 
 
-def _connect(num_cpus: int | None, temp_dir: Path | None, *, shared_storage: bool) -> bool:
+def connect(num_cpus: int | None, temp_dir: Path | None, *, shared_storage: bool) -> bool:
     """Connect to Ray; True where we started it or joined it, so that we also leave it."""
     if ray.is_initialized():
         return False

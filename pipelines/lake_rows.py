@@ -18,7 +18,7 @@ from pipelines.tables import TABLES, TableSpec
 Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]]
 
 # What a row says of where and when it was made, not of what it is: left out of content digests.
-VOLATILE = {"uri", "seconds", "time", "run_id", "clips_version", "poses_version", "training_rows_version"}
+VOLATILE = {"uri", "seconds", "time", "run_id", "clips_version", "poses_version", "signals_version", "training_rows_version"}
 
 
 def spec_of(table: str) -> TableSpec:

@@ -5,6 +5,9 @@ This file format is all that methods and evaluation share: whoever can write it 
     {"format": 1, "method": "animate_anyone", "variant": "tiny", "seed": 0, "checkpoint_id": "...", "sampler": "ddim-20-cfg3.5",
      "dataset": "performers_dance", "split": "test",
      "clips": [{"clip_id": "...", "file": "....mp4", "sha256": "...", "frames": 48, "reference_frame": 0}]}
+
+Cross-identity driving says `"driving": "cross"`, and of each clip whose motion it follows (`"driving_clip_id"`): then `clip_id` is the
+clip whose person is shown, the file is as long as the driving clip, and there is no true clip to compare frames with.
 """
 
 from __future__ import annotations
@@ -15,9 +18,12 @@ import os
 import uuid
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pipelines.errors import UserError
+
+DrivenBy = Literal["self", "cross"]
+"""Whose motion is followed: the clip's own, or another person's."""
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -25,7 +31,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictedClip:
-    """One generated clip; frame k answers frame k of the true clip."""
+    """One generated clip; frame k answers frame k of the true clip, or of the driving clip where there is another one."""
 
     clip_id: str
     file: str  # name inside the folder
@@ -34,6 +40,7 @@ class PredictedClip:
     reference_frame: int | None  # clip frame that the method was shown; None: the reference is not a frame of this clip
     lossy: bool = False  # the frames went through a lossy format before this file was written
     truth_sharpness: bool = False  # the method was given something measured on the true clip's pixels (sharpness, motion blur)
+    driving_clip_id: str | None = None  # clip of another person whose motion is followed; None = its own motion
 
     def __post_init__(self) -> None:
         if Path(self.file).is_absolute() or ".." in Path(self.file).parts:
@@ -58,8 +65,14 @@ class PredictionManifest:
     dataset: str
     split: str
     clips: tuple[PredictedClip, ...]
+    driving: str = "self"  # one of DrivenBy
 
     def __post_init__(self) -> None:
+        if self.driving not in get_args(DrivenBy):
+            raise UserError(f"driving is {self.driving!r} in the manifest; it is one of: {', '.join(get_args(DrivenBy))}")
+        odd = next((clip.clip_id for clip in self.clips if (clip.driving_clip_id is None) == (self.driving == "cross")), None)
+        if odd is not None:
+            raise UserError(f"clip {odd}: driving_clip_id names another person's clip where driving is 'cross', and nowhere else")
         ids = [clip.clip_id for clip in self.clips]
         twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
@@ -69,6 +82,7 @@ class PredictionManifest:
     def prediction_id(self) -> str:
         """16 hex digits over all that identifies these clips, except their bytes."""
         named = [self.method, self.variant, self.seed, self.checkpoint_id, self.sampler, self.dataset, self.split]
+        named += [self.driving] if self.driving != "self" else []  # ids of manifests from before there was a choice stay
         return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
 
@@ -81,7 +95,13 @@ def sha256_of_file(path: Path) -> str:
 def predicted_clip(path: Path, *, clip_id: str, frames: int, reference_frame: int | None, **flags: bool) -> PredictedClip:
     """The manifest entry of a finished video file (hashes it). flags: `lossy`, `truth_sharpness`."""
     return PredictedClip(
-        clip_id=clip_id, file=path.name, sha256=sha256_of_file(path), frames=frames, reference_frame=reference_frame, **flags
+        clip_id=clip_id,
+        file=path.name,
+        sha256=sha256_of_file(path),
+        frames=frames,
+        reference_frame=reference_frame,
+        driving_clip_id=None,
+        **flags,
     )
 
 
@@ -130,6 +150,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "bool": (bool,),
     "int | None": (int, type(None)),
+    "str | None": (str, type(None)),
     "tuple[PredictedClip, ...]": (tuple,),
 }
 

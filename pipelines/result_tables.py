@@ -25,6 +25,9 @@ RESULT_TABLES: tuple[TableSpec, ...] = (
             ("weights_digest", TEXT),
             ("clips_version", LONG),
             ("poses_version", LONG),
+            ("signals", TEXT),  # JSON: signal -> extractor, version, weights_digest, of all that the method needs beside poses
+            ("signals_version", TEXT),  # JSON: table -> version that was read
+            ("hand_sharpness_p99", REAL),  # 99th percentile of s_128 over the training hands; null where hands are not needed
         ],
     ),
     table(
@@ -38,7 +41,8 @@ RESULT_TABLES: tuple[TableSpec, ...] = (
             ("seed", INT),
             ("dataset", TEXT),
             ("parent", TEXT),
-            ("config", TEXT),
+            ("recipe", TEXT),  # settings of this stage and of those before it: variants with one recipe share the checkpoint
+            ("config", TEXT),  # settings of this stage
             ("uri", TEXT),
             ("digest", TEXT),
             ("steps", INT),
@@ -63,6 +67,8 @@ RESULT_TABLES: tuple[TableSpec, ...] = (
             ("learning_rate", REAL),
             ("gradient_norm", REAL),
             ("seconds", REAL),
+            ("by_noise", TEXT),  # JSON: bin of the noise level -> [sum of losses, samples] since they were last noted
+            ("metrics", TEXT),  # JSON: what the stage measured on its fixed samples
         ],
         published=True,
     ),
@@ -85,6 +91,7 @@ RESULT_TABLES: tuple[TableSpec, ...] = (
             ("width", INT),
             ("height", INT),
             ("reference_frame", INT),
+            ("driving_clip_id", TEXT),  # whose motion is followed; null = the clip's own
             ("lossy", BOOL),  # the file does not hold the method's own pixels
             ("truth_sharpness", BOOL),  # the method was given the true clip's sharpness or motion blur
             *STATUS,

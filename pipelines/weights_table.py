@@ -184,6 +184,13 @@ _ALL = [
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     ),
     _url(
+        "vgg19",
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        "vgg19-dcbb9e9d.pth",
+        "BSD-3-Clause (torchvision)",
+        note="HFCA's style loss; sha256 starts with dcbb9e9d",
+    ),
+    _url(
         "lpips_alexnet",
         "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
         "alexnet-owt-7be5be79.pth",

@@ -4,6 +4,13 @@
 
 A still copy scores the true motion, a perfect clip 0. In the background, where the truth stands still, it is the generated clip's
 own unrest. The value stands at frame t; the last frame of a run has none.
+
+Without a truth, what goes there and comes back is left: half the second difference,
+
+    flicker_own(t) = mean over pixels and channels of | p[t+1] - 2 p[t] + p[t-1] | / 2
+
+so that a pixel that jumps by a and back each time has a, and one that brightens evenly 0. Motion has some of it too: compare methods
+on the same driving clips, not with 0. The value stands at the middle frame.
 """
 
 from __future__ import annotations
@@ -32,6 +39,17 @@ def flicker_background(sides: Sides) -> PerFrame:
     return sides.scattered([float(_unrest(sides, t)[still[t]].mean()) for t in frames], frames)
 
 
+def flicker_own(sides: Sides) -> PerFrame:
+    """[T] grey levels, >= 0; no value at a frame whose neighbours do not both count."""
+    frames = [t for t in sides.pairs if t - 1 in sides.counted]
+    return sides.scattered([float(_there_and_back(sides.prediction[t - 1 : t + 2]).mean()) for t in frames], frames)
+
+
+def _there_and_back(three: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    before, now, after = three.astype(np.int16)
+    return np.asarray(np.abs(after - 2 * now + before) / 2)
+
+
 def _unrest(sides: Sides, t: int) -> npt.NDArray[np.int16]:
     p, q = (side[t : t + 2].astype(np.int16) for side in (sides.prediction, sides.truth))
     return np.asarray(np.abs((p[1] - p[0]) - (q[1] - q[0])))
@@ -58,4 +76,12 @@ FLICKER_BACKGROUND = replace(
     region="background",
     measure=flicker_background,
     summary="the same in the background only",
+)
+FLICKER_OWN = replace(
+    FLICKER,
+    id="flicker_own",
+    title="Flicker (own)",
+    high=255.0,
+    measure=flicker_own,
+    summary="what goes there and back within three frames, in grey levels, compared with nothing; motion has some of it too",
 )

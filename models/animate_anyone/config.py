@@ -5,71 +5,41 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from models.autoencoders import DEMO_CHANNELS
+from models.clip_sampling import Sampling
+from models.demo_additions import DemoAdditions
 from models.noise import NoiseConfig
+from models.stage_config import PairStage, WindowStage
 from models.training_loop import LoopConfig
-from pipelines.retarget import Retarget
+from models.unet_shape import UnetShape
+
+ImageCondition = Literal["reference_net", "clip_only", "controlnet", "clip_and_controlnet"]
+"""Table 4: ReferenceNet and the CLIP token; the token alone; a ControlNet on the reference image instead of both; ControlNet and token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkConfig:
-    """Shape of the two UNets, the pose guider and the temporal layers."""
+    """Shape of the two UNets, the pose guider and the temporal layers; and the switches of the paper's ablations."""
 
-    channels: tuple[int, ...] = (320, 640, 1280, 1280)  # SD 1.5
-    layers: int = 2  # SD 1.5
-    heads: int = 8  # SD 1.5
-    token_dim: int = 768  # CLIP ViT-L/14 image embedding
-    norm_groups: int = 32  # SD 1.5
-    latent_channels: int = 4  # SD 1.5
+    unet: UnetShape = field(default_factory=UnetShape)
     guider_widths: tuple[int, ...] = (16, 32, 96, 256)  # [R] ControlNet's embedding
-    guider_variant: Literal["controlnet", "paper_k4"] = "controlnet"
-    motion_heads: int = 8  # AnimateDiff v2
-    motion_frames: int = 32  # AnimateDiff v2: longest window
-    hint: bool = False  # demo addition, see the package's docstring
-    hint_from_stem: bool = False  # demo addition: the hint is a 3x3 convolution that begins as the base's own stem
-    residual: bool = False  # demo addition
-    residual_scale: float = 1.0  # standard deviation of those differences, so that what is diffused has unit variance
-    skip_std: float | None = None  # demo addition: the network learns what noise.linear_estimate at this deviation leaves; None = all of it
+    guider_variant: Literal["controlnet", "paper_k4", "paper_literal"] = "controlnet"
+    image_condition: ImageCondition = "reference_net"  # Table 4
+    reference_encoder: Literal["unet", "resnet"] = "unet"  # Table 5: a ResNet-50 instead of the UNet
+    reference_fusion: Literal["attention", "concat"] = "attention"  # Table 5: features joined by channels instead of attended to
+    resnet_weights: str | None = "ResNet50_Weights.IMAGENET1K_V2"  # of torchvision, for reference_encoder="resnet"; None = random
+    temporal: Literal["two_stage", "joint", "none"] = "two_stage"  # Table 6
+    additions: DemoAdditions = field(default_factory=DemoAdditions)
 
+    @property
+    def reads_reference(self) -> bool:
+        """Whether the denoiser sees reference features."""
+        return self.image_condition == "reference_net"
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage1:
-    """Single frames: both UNets and the pose guider train. 4 A100, 30 000 steps of 64 (Sec. 4.1)."""
-
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=30_000, learning_rate=1e-5, accumulation=4, ema_decay=None))  # [P]
-    references: int = 4  # per micro-batch
-    targets: int = 1  # per reference
-    distance: int = 30  # frames between reference and target, where the clip has them [R]
-    drop_probability: float = 0.1  # classifier-free guidance [R]
-    augment: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage2:
-    """Windows of frames: only the temporal layers train. 10 000 steps of 4 clips of 24 frames (Sec. 4.1)."""
-
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=10_000, learning_rate=1e-5, ema_decay=None))  # [P]
-    batch: int = 4  # clips per micro-batch [P]
-    window: int = 24  # frames [P]
-    stride: int = 4  # [R]
-    drop_probability: float = 0.1  # [R]
-    augment: bool = True
-    shared_noise: bool = False  # the same initial noise for all frames of a window, in training as in sampling
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sampling:
-    """DDIM, eta 0."""
-
-    steps: int = 20  # [P]
-    guidance_scale: float = 3.5  # [R], the paper is silent
-    window: int = 24  # [P]
-    overlap: int = 4  # [R]
-    retarget: Retarget = "limb"  # [P] the driving skeleton's length is rescaled to the reference's
-    shared_noise: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.overlap < self.window:
-            raise ValueError(f"overlap={self.overlap} must be at least 0 and smaller than window={self.window}")
+    @property
+    def controls_reference(self) -> bool:
+        """Whether a ControlNet sees the reference image."""
+        return self.image_condition in ("controlnet", "clip_and_controlnet")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,18 +51,31 @@ class AnimateAnyoneConfig:
     base_unet: str | None = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # None = from scratch
     image_encoder: str | None = "lambdalabs/sd-image-variations-diffusers"  # None = the pooled stand-in
     motion_adapter: str | None = "guoyww/animatediff-motion-adapter-v1-5-2"  # None = from scratch
+    pose_controlnet: str | None = (
+        "lllyasviel/control_v11p_sd15_openpose"  # [R] its condition embedding starts the pose guider; None = from scratch
+    )
     network: NetworkConfig = field(default_factory=NetworkConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    stage_1: Stage1 = field(default_factory=Stage1)
-    stage_2: Stage2 = field(default_factory=Stage2)
+    # Sec. 4.1: 30 000 steps of 64 single frames on 4 A100 [P]
+    stage_1: PairStage = field(
+        default_factory=lambda: PairStage(loop=LoopConfig(steps=30_000, learning_rate=1e-5, accumulation=4, ema_decay=None))
+    )
+    # Table 4's ControlNet on the reference: trained behind a frozen stage 1, as long as it
+    stage_1b: PairStage = field(
+        default_factory=lambda: PairStage(loop=LoopConfig(steps=30_000, learning_rate=1e-5, accumulation=4, ema_decay=None))
+    )
+    # 10 000 steps of 4 clips of 24 frames [P]
+    stage_2: WindowStage = field(default_factory=lambda: WindowStage(loop=LoopConfig(steps=10_000, learning_rate=1e-5, ema_decay=None)))
+    # 20 steps, windows of 24 [P]; guidance 3.5 and overlap 4 [R]; the driving skeleton's length is rescaled to the reference's [P]
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        if self.network.skip_std is not None and self.noise.objective != "v":
-            raise ValueError("skip_std is worked out for v-prediction; use objective='v' or skip_std=None")
+        self.network.additions.check(self.noise.objective)
         for name, window in (("stage_2", self.stage_2.window), ("sampling", self.sampling.window)):
-            if window > self.network.motion_frames:
-                raise ValueError(f"{name}.window={window} is longer than the motion modules' motion_frames={self.network.motion_frames}")
+            if window > self.network.unet.motion_frames:
+                raise ValueError(
+                    f"{name}.window={window} is longer than the motion modules' motion_frames={self.network.unet.motion_frames}"
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for manifests and digests."""
@@ -102,19 +85,16 @@ class AnimateAnyoneConfig:
 PAPER = AnimateAnyoneConfig()  # expects UBC SSIM .932, PSNR (overflow) 38.47, LPIPS .041, FVD 81.5 (Table 1)
 
 _DEMO_NETWORK = NetworkConfig(
-    channels=(48, 96),
-    layers=1,
-    heads=4,
-    token_dim=64,
-    norm_groups=8,
-    latent_channels=16,
+    unet=UnetShape(
+        channels=(48, 96), layers=1, heads=4, token_dim=64, norm_groups=8, latent_channels=DEMO_CHANNELS, motion_heads=4, motion_frames=32
+    ),
     guider_widths=(8, 16, 32, 48),
-    motion_heads=4,
-    motion_frames=32,
-    hint=True,
-    residual=True,
-    residual_scale=0.43,  # measured on frames ten apart of the demo's training clips
-    skip_std=0.15,  # most of a clip's picture does not move
+    resnet_weights=None,
+    # residual_scale: measured on frames ten apart of the demo's training clips; skip_std: most of a clip's picture does not move
+    additions=DemoAdditions(hint=True, residual=True, residual_scale=0.43, skip_std=0.15),
+)
+_DEMO_PAIRS = PairStage(
+    loop=LoopConfig(steps=300, learning_rate=2e-3, warmup_steps=15, decay="cosine"), references=4, targets=3, augment=False, distance=8
 )
 
 DEMO = AnimateAnyoneConfig(
@@ -123,11 +103,11 @@ DEMO = AnimateAnyoneConfig(
     base_unet=None,
     image_encoder=None,
     motion_adapter=None,
+    pose_controlnet=None,
     network=_DEMO_NETWORK,
-    stage_1=Stage1(
-        loop=LoopConfig(steps=300, learning_rate=2e-3, warmup_steps=15, decay="cosine"), references=4, targets=3, augment=False, distance=8
-    ),
-    stage_2=Stage2(
+    stage_1=_DEMO_PAIRS,
+    stage_1b=_DEMO_PAIRS,
+    stage_2=WindowStage(
         loop=LoopConfig(steps=40, learning_rate=2e-3, warmup_steps=5, decay="cosine"),
         batch=1,
         window=12,
@@ -144,15 +124,43 @@ DEMO_BASE = replace(
     DEMO,
     base_unet="demo",
     motion_adapter="demo",
-    network=replace(_DEMO_NETWORK, channels=(48, 88), token_dim=96),
+    network=replace(_DEMO_NETWORK, unet=replace(_DEMO_NETWORK.unet, channels=(48, 88), token_dim=96)),
 )
+
+_BRIEF_PAIRS = replace(_DEMO_PAIRS, references=2, loop=replace(_DEMO_PAIRS.loop, steps=10, probes=6, pictures=1))
 
 # A few steps of the demo's network: shows that a data set trains, animates and scores; its pictures mean nothing.
 BRIEF = replace(
     DEMO,
-    stage_1=replace(DEMO.stage_1, references=2, loop=replace(DEMO.stage_1.loop, steps=10, probes=6, pictures=1)),
+    stage_1=_BRIEF_PAIRS,
+    stage_1b=_BRIEF_PAIRS,
     stage_2=replace(DEMO.stage_2, batch=1, loop=replace(DEMO.stage_2.loop, steps=6, warmup_steps=1, probes=6, pictures=1)),
     sampling=replace(DEMO.sampling, steps=4),
 )
 
-VARIANTS: dict[str, AnimateAnyoneConfig] = {"demo": DEMO, "demo_base": DEMO_BASE, "brief": BRIEF, "paper": PAPER}
+
+def ablations_of(name: str, config: AnimateAnyoneConfig) -> dict[str, AnimateAnyoneConfig]:
+    """The variants of Tables 4, 5 and 6 beside their base.
+
+    Without ReferenceNet the demo has no hint either, which would show the reference all the same.
+    """
+    blind = replace(config.network.additions, hint=False)
+    switches: dict[str, dict[str, Any]] = {
+        "clip_only": {"image_condition": "clip_only", "additions": blind},
+        "controlnet": {"image_condition": "controlnet", "additions": blind},
+        "clip_and_controlnet": {"image_condition": "clip_and_controlnet", "additions": blind},
+        "resnet": {"reference_encoder": "resnet"},
+        "concat": {"reference_fusion": "concat"},
+        "no_temporal": {"temporal": "none"},
+        "one_stage": {"temporal": "joint"},
+    }
+    made = {f"{name}-{switch}": replace(config, network=replace(config.network, **change)) for switch, change in switches.items()}
+    # not of the paper: what the pose guider gives
+    return {**made, f"{name}-no_pose": replace(config, network=replace(config.network, guider_widths=()))}
+
+
+_BASES = {"demo": DEMO, "demo_base": DEMO_BASE, "brief": BRIEF, "paper": PAPER}
+VARIANTS: dict[str, AnimateAnyoneConfig] = {
+    **_BASES,
+    **{name: variant for base, config in _BASES.items() for name, variant in ablations_of(base, config).items()},
+}

@@ -4,169 +4,147 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from diffusers import ConfigMixin, ModelMixin, MotionAdapter, UNet2DConditionModel, UNetMotionModel
-from diffusers.configuration_utils import register_to_config
+from diffusers import ControlNetModel, MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.animate_anyone.config import AnimateAnyoneConfig, NetworkConfig
-from models.checkpoint import load_part
+from models.animate_anyone.config import AnimateAnyoneConfig
+from models.animate_anyone.feature_concat import FeatureConcat, concat_reference
+from models.animate_anyone.resnet_reference import ResnetReference, resnet_for
+from models.checkpoint import WEIGHTS, load_part
+from models.demo_additions import ReferenceHint, hinted
+from models.denoising import denoise, sees_frames
 from models.guidance import Condition
-from models.image_tokens import ClipImageTokens, PooledImageTokens
-from models.noise import alpha_bar, linear_estimate, make_scheduler
-from models.pose_guider import PoseGuider
-from models.pretrained_networks import base_unet_folder, motion_adapter_folder
+from models.image_tokens import image_tokens_of
+from models.noise import make_scheduler
+from models.pose_controlnet import control_residuals, controlnet_of
+from models.pose_guider import PoseGuider, start_from_controlnet
+from models.pretrained_networks import base_unet_folder, controlnet_folder, motion_adapter_folder
 from models.reference_attention import ReferenceBank, freeze_unused_tail, read_reference, write_reference
+from models.stem import StemAddition
 from models.temporal_attention import motion_parameters, with_motion, zero_motion_output
+from models.unet_shape import make_motion, make_unet
 
 
-class ReferenceHint(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Zero-initialised convolution of the reference latent, added at the stem (demo addition, not in the paper)."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceCondition(Condition):
+    """With the reference's picture, for encoders that are not the autoencoder's (Tables 4 and 5)."""
 
-    @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, latent_channels: int = 16, out_channels: int = 64, kernel: int = 1) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(latent_channels, out_channels, kernel, padding=kernel // 2)
-        nn.init.zeros_(self.convolution.weight)
-        nn.init.zeros_(self.convolution.bias if self.convolution.bias is not None else torch.empty(0))
+    per_reference: ClassVar[tuple[str, ...]] = (*Condition.per_reference, "reference_image")
 
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.convolution(latents)
+    reference_image: Tensor  # [R, 3, H, W] in [-1, 1]
 
 
-class StemAddition:
-    """Adds features to the output of the denoiser's conv_in, through a forward hook (conv_in is in no checkpointed block)."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """The networks of a variant; None = it has none of this kind. Names are those of a checkpoint's folders."""
 
-    def __init__(self, conv_in: nn.Module) -> None:
-        self.features: Tensor | None = None
-        conv_in.register_forward_hook(self._add)
+    denoising_unet: Any
+    reference_unet: Any = None
+    reference_resnet: ResnetReference | None = None
+    feature_concat: FeatureConcat | None = None
+    reference_controlnet: Any = None
+    pose_guider: PoseGuider | None = None
+    reference_hint: ReferenceHint | None = None
 
-    def _add(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output if self.features is None else output + self.features
-
-
-def make_unet(config: NetworkConfig) -> Any:
-    """A UNet of Stable Diffusion 1.5's structure, from scratch, at the config's size."""
-    levels = len(config.channels)
-    return UNet2DConditionModel(
-        in_channels=config.latent_channels,
-        out_channels=config.latent_channels,
-        block_out_channels=config.channels,
-        layers_per_block=config.layers,
-        down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D" if levels > 2 else "CrossAttnDownBlock2D",),
-        up_block_types=("UpBlock2D" if levels > 2 else "CrossAttnUpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
-        cross_attention_dim=config.token_dim,
-        attention_head_dim=config.heads,
-        norm_num_groups=config.norm_groups,
-    )
-
-
-def make_motion(config: NetworkConfig) -> Any:
-    """Motion modules of AnimateDiff v2's structure, from scratch."""
-    return MotionAdapter(
-        block_out_channels=config.channels,
-        motion_layers_per_block=config.layers,
-        motion_mid_block_layers_per_block=1,
-        motion_num_attention_heads=config.motion_heads,
-        motion_norm_num_groups=config.norm_groups,
-        motion_max_seq_length=config.motion_frames,
-    )
+    def present(self) -> dict[str, Any]:
+        """By name, those that there are."""
+        return {name: part for name in self.__dataclass_fields__ if (part := getattr(self, name)) is not None}
 
 
 class AnimateAnyone(nn.Module):
     """The denoiser with its conditions. `temporal` is whether it has motion modules (stage 2) or not (stage 1)."""
 
-    def __init__(
-        self, config: AnimateAnyoneConfig, denoiser: Any, reference: Any, guider: PoseGuider, hint: ReferenceHint | None, tokens: nn.Module
-    ) -> None:
+    def __init__(self, config: AnimateAnyoneConfig, parts: Parts, tokens: nn.Module) -> None:
         super().__init__()
-        self.config, self.denoiser, self.reference, self.guider, self.hint, self.image_tokens = (
-            config,
-            denoiser,
-            reference,
-            guider,
-            hint,
-            tokens,
-        )
+        self.config, self.made_of, self.image_tokens = config, parts, tokens
+        self.networks = nn.ModuleDict(parts.present())
+        self.noise, self.additions = config.noise, config.network.additions
         self.scheduler = make_scheduler(config.noise)
         self.bank = ReferenceBank()
-        self.sites = write_reference(reference, self.bank)
-        if read_reference(denoiser, self.bank) != self.sites:
+        self.stem = StemAddition(parts.denoising_unet.conv_in)
+        if config.network.reads_reference:
+            self._read()
+
+    def _read(self) -> None:
+        parts, denoiser = self.made_of, self.made_of.denoising_unet
+        joining = parts.feature_concat
+        sites = read_reference(denoiser, self.bank) if joining is None else concat_reference(denoiser, self.bank, joining)
+        if parts.reference_unet is None:
+            return
+        if write_reference(parts.reference_unet, self.bank) != sites:
             raise ValueError("reference and denoising UNet have different self-attention sites")
-        self.stem = StemAddition(denoiser.conv_in)
-        freeze_unused_tail(reference)
+        freeze_unused_tail(parts.reference_unet)
 
     @property
     def temporal(self) -> bool:
         """Whether frames see each other."""
-        return isinstance(self.denoiser, UNetMotionModel)
+        return sees_frames(self.made_of.denoising_unet)
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """Prediction for noisy latents [R, K, C, h, w] at timesteps [R] (stage 2) or [R * K] (stage 1); same shape as `noisy`."""
-        output = self._network(noisy, timesteps, condition)
-        if self.config.network.skip_std is None:
-            return output
-        alpha = alpha_bar(self.scheduler, timesteps, noisy).unflatten(0, (len(noisy), -1)).squeeze(2)
-        return output + linear_estimate(noisy, alpha, self.config.network.skip_std)
+    def forward(self, noisy: Tensor, timesteps: Tensor, condition: ReferenceCondition) -> Tensor:
+        """Prediction for noisy latents [R, K, C, h, w] at timesteps [R] or [R * K]; same shape as `noisy`."""
+        each = noisy.shape[1]
+        with self.bank.held():
+            self.write(condition)
+            with self.stem.adding(self.stem_features(condition, each)):
+                residuals = self.control(noisy, timesteps, condition)
+                out = denoise(self.made_of.denoising_unet, noisy, timesteps, self.tokens(condition), **residuals)
+        return self.additions.with_skip(out, noisy, timesteps, self.scheduler)
 
-    def _network(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        references, each = noisy.shape[:2]
-        self.write(condition)
-        try:
-            self.stem.features = self._stem_features(condition, each)
-            tokens = condition.image_tokens.repeat_interleave(each, dim=0)
-            if self.temporal:
-                out = self.denoiser(noisy.transpose(1, 2), timesteps, encoder_hidden_states=tokens).sample
-                return out.transpose(1, 2)
-            out = self.denoiser(noisy.flatten(0, 1), timesteps, encoder_hidden_states=tokens).sample
-            return out.unflatten(0, (references, each))
-        finally:
-            self.stem.features = None
-            self.bank.clear()
+    def tokens(self, condition: ReferenceCondition) -> Tensor:
+        """[R, S, D] image tokens; zeros in the variant that has a ControlNet instead of them (Table 4)."""
+        return condition.image_tokens * float(self.config.network.image_condition != "controlnet")
 
-    def write(self, condition: Condition) -> None:
-        """Run the reference UNet once, on the clean latent at t = 0, to fill the bank."""
-        still = torch.zeros(len(condition.reference_latent), dtype=torch.long)
+    def write(self, condition: ReferenceCondition) -> None:
+        """Run the reference network once, on the clean latent at t = 0 (or the picture), to fill the bank."""
         self.bank.dropped = condition.dropped
-        self.reference(condition.reference_latent, still, encoder_hidden_states=condition.image_tokens)
+        if self.made_of.reference_unet is not None:
+            still = torch.zeros_like(condition.dropped, dtype=torch.long)
+            self.made_of.reference_unet(condition.reference_latent, still, encoder_hidden_states=condition.image_tokens)
+        elif self.made_of.reference_resnet is not None:
+            self.bank.tokens.update(self.made_of.reference_resnet(condition.reference_image, condition.reference_latent.shape[-2:]))
 
-    def _stem_features(self, condition: Condition, each: int) -> Tensor:
-        features = self.guider(condition.pose)
-        if self.hint is None:
-            return features
-        keep = (~condition.dropped).to(features)[:, None, None, None]
-        return features + (self.hint(condition.reference_latent) * keep).repeat_interleave(each, dim=0)
+    def stem_features(self, condition: ReferenceCondition, each: int) -> Tensor | None:
+        """[R * K, C, h, w] pose features and the hint."""
+        features = None if self.made_of.pose_guider is None else self.made_of.pose_guider(condition.pose)
+        return hinted(features, self.made_of.reference_hint, condition, each)
+
+    def control(self, noisy: Tensor, timesteps: Tensor, condition: ReferenceCondition) -> dict[str, Any]:
+        """Residuals of the ControlNet that sees the reference's picture (Table 4); none in other variants."""
+        controlnet = self.made_of.reference_controlnet
+        if controlnet is None:
+            return {}
+        each, rows = noisy.shape[1], noisy.flatten(0, 1)
+        per_row = timesteps if len(timesteps) == len(rows) else timesteps.repeat_interleave(each)
+        tokens, images = (value.repeat_interleave(each, dim=0) for value in (self.tokens(condition), condition.reference_image))
+        return control_residuals(controlnet, rows, per_row, tokens, (images + 1) / 2, condition.dropped)
 
     def parts(self) -> dict[str, Any]:
         """What a checkpoint holds, by folder."""
-        parts = {"denoising_unet": self.denoiser, "reference_unet": self.reference, "pose_guider": self.guider}
-        return {**parts, "reference_hint": self.hint} if self.hint is not None else parts
+        return self.made_of.present()
 
     def trainable(self, stage: str) -> Mapping[str, nn.Parameter]:
         """Parameters that a stage trains, by name; every other one is frozen here.
 
-        stage_1: both UNets (the reference's without its dead tail) and the pose guider. stage_2: the temporal layers alone.
+        stage_1: both UNets (the reference's without its dead tail) and the pose guider; where both stages are one, the temporal layers, too.
+        stage_1b: the ControlNet on the reference alone. stage_2: the temporal layers alone.
         """
         named = {f"{part}.{name}": p for part, module in self.parts().items() for name, p in module.named_parameters()}
+        control = {name for name in named if name.startswith("reference_controlnet.")}
         if stage == "stage_2":
-            chosen = {f"denoising_unet.{name}": p for name, p in motion_parameters(self.denoiser).items()}
+            chosen = {f"denoising_unet.{name}": p for name, p in motion_parameters(self.made_of.denoising_unet).items()}
         else:
-            chosen = {name: p for name, p in named.items() if p.requires_grad}
+            chosen = {name: p for name, p in named.items() if p.requires_grad and (name in control) == (stage == "stage_1b")}
         for name, parameter in named.items():
             parameter.requires_grad_(name in chosen)
         return chosen
-
-
-def image_tokens_of(config: AnimateAnyoneConfig, width: int) -> nn.Module:
-    """CLIP, or at demo size the pooled stand-in. width: of the tokens that the UNets take."""
-    if config.image_encoder is None:
-        return PooledImageTokens(width)
-    return ClipImageTokens(config.image_encoder, subfolder="image_encoder")
 
 
 def fresh_network(config: AnimateAnyoneConfig) -> AnimateAnyone:
@@ -175,61 +153,94 @@ def fresh_network(config: AnimateAnyoneConfig) -> AnimateAnyone:
     With a base, the base's own config says how wide the parts beside it are. Raises MissingWeightsError, UserError where it does not load.
     """
     shape = config.network
-    if config.base_unet is None:
-        denoiser, reference = make_unet(shape), make_unet(shape)
-        reference.load_state_dict(denoiser.state_dict())
-    else:
-        folder = base_unet_folder(config.base_unet)
-        denoiser, reference = (load_part(UNet2DConditionModel, folder) for _ in range(2))
+    denoiser = _unet(config)
     first = denoiser.config.block_out_channels[0]
-    hint = ReferenceHint(denoiser.config.in_channels, first, 3 if shape.hint_from_stem else 1) if shape.hint else None
-    if hint is not None and shape.hint_from_stem:
-        begin_as_stem(hint, denoiser.conv_in, shape.residual_scale if shape.residual else 1.0)
-    if shape.skip_std is not None:  # begin with the linear estimate itself
-        for parameter in denoiser.conv_out.parameters():
-            nn.init.zeros_(parameter)
-    guider = PoseGuider(first, shape.guider_widths, shape.guider_variant)
-    return AnimateAnyone(config, denoiser, reference, guider, hint, image_tokens_of(config, denoiser.config.cross_attention_dim))
+    parts = Parts(
+        denoising_unet=denoiser,
+        reference_unet=_twin(denoiser) if shape.reads_reference and shape.reference_encoder == "unet" else None,
+        reference_resnet=resnet_for(denoiser, shape) if shape.reads_reference and shape.reference_encoder == "resnet" else None,
+        feature_concat=FeatureConcat.of(denoiser) if shape.reads_reference and shape.reference_fusion == "concat" else None,
+        pose_guider=_guider(config, first) if shape.guider_widths else None,
+        reference_hint=shape.additions.make_hint(denoiser),
+    )
+    shape.additions.begin(denoiser)
+    network = AnimateAnyone(config, parts, image_tokens_of(config.image_encoder, denoiser.config.cross_attention_dim))
+    return add_motion(network) if shape.temporal == "joint" else network
 
 
-@torch.no_grad()
-def begin_as_stem(hint: ReferenceHint, conv_in: nn.Conv2d, scale: float) -> None:
-    """Make hint + stem see `reference + scale * noisy difference`, a picture that is a little noisy, as the base's stem sees pictures.
+def _guider(config: AnimateAnyoneConfig, channels: int) -> PoseGuider:
+    """A guider that changes nothing yet; ControlNet's embedding starts the variant that has its layers."""
+    guider = PoseGuider(channels, config.network.guider_widths, config.network.guider_variant)
+    if config.pose_controlnet is not None and config.network.guider_variant == "controlnet":
+        start_from_controlnet(guider, load_file(controlnet_folder(config.pose_controlnet) / WEIGHTS))
+    return guider
 
-    So the base's features, and the denoiser's attention to the reference UNet's, are of use from the first step although differences are diffused.
-    """
-    hint.convolution.weight.copy_(conv_in.weight)
-    conv_in.weight.mul_(scale)
+
+def _unet(config: AnimateAnyoneConfig) -> Any:
+    return (
+        make_unet(config.network.unet) if config.base_unet is None else load_part(UNet2DConditionModel, base_unet_folder(config.base_unet))
+    )
+
+
+def _twin(unet: Any) -> Any:
+    """Another UNet with the same weights."""
+    twin = UNet2DConditionModel.from_config(unet.config)
+    twin.load_state_dict(unet.state_dict())
+    return twin
+
+
+def _again(network: AnimateAnyone, denoiser: Any = None, **changed: Any) -> AnimateAnyone:
+    """The same networks around another denoiser, or with more of them."""
+    parts = replace(network.made_of, denoising_unet=denoiser or network.made_of.denoising_unet, **changed)
+    return AnimateAnyone(network.config, parts, network.image_tokens)
+
+
+def add_reference_control(network: AnimateAnyone) -> AnimateAnyone:
+    """Stage 1b's start (Table 4): everything frozen, and a fresh ControlNet that changes nothing yet."""
+    denoiser = network.made_of.denoising_unet
+    plain = UNet2DConditionModel.from_config(denoiser.config)  # without the hooks and processors of the denoiser
+    plain.load_state_dict(denoiser.state_dict())
+    return _again(network, reference_controlnet=controlnet_of(plain, widths=network.config.network.guider_widths))
 
 
 def add_motion(network: AnimateAnyone) -> AnimateAnyone:
     """Stage 2's start: the same weights with motion modules, AnimateDiff's or fresh ones that change nothing."""
-    config = network.config
-    shape = replace(config.network, channels=tuple(network.denoiser.config.block_out_channels))
-    adapter = (
-        make_motion(shape) if config.motion_adapter is None else load_part(MotionAdapter, motion_adapter_folder(config.motion_adapter))
-    )
-    network.stem.features = None
-    denoiser = with_motion(network.denoiser, adapter)
+    config, denoiser = network.config, network.made_of.denoising_unet
+    shape = replace(config.network.unet, channels=tuple(denoiser.config.block_out_channels))
     if config.motion_adapter is None:
-        zero_motion_output(denoiser)
-    return AnimateAnyone(config, denoiser, network.reference, network.guider, network.hint, network.image_tokens)
+        moving = with_motion(denoiser, make_motion(shape))
+        zero_motion_output(moving)
+    else:
+        moving = with_motion(denoiser, load_part(MotionAdapter, motion_adapter_folder(config.motion_adapter)))
+    return _again(network, moving)
 
 
 def load_network(config: AnimateAnyoneConfig, folder: Path) -> AnimateAnyone:
-    """From a checkpoint of either stage, strictly."""
-    import json
-
-    kind = json.loads((folder / "denoising_unet" / "config.json").read_text())["_class_name"]
-    denoiser = load_part(
-        {"UNetMotionModel": UNetMotionModel, "UNet2DConditionModel": UNet2DConditionModel}[kind], folder / "denoising_unet"
-    )
-    hint = load_part(ReferenceHint, folder / "reference_hint") if config.network.hint else None
+    """From a checkpoint of any stage, strictly."""
+    denoiser = _load_denoiser(folder / "denoising_unet")
+    shape = config.network
+    kinds: dict[str, Any] = {
+        "reference_unet": UNet2DConditionModel,
+        "reference_controlnet": ControlNetModel,
+        "reference_resnet": ResnetReference,
+        "feature_concat": FeatureConcat,
+        "pose_guider": PoseGuider,
+        "reference_hint": ReferenceHint,
+    }
+    wanted = {
+        "reference_unet": shape.reads_reference and shape.reference_encoder == "unet",
+        "reference_resnet": shape.reads_reference and shape.reference_encoder == "resnet",
+        "feature_concat": shape.reads_reference and shape.reference_fusion == "concat",
+        "reference_controlnet": (folder / "reference_controlnet").is_dir(),  # not before stage 1b
+        "pose_guider": bool(shape.guider_widths),
+        "reference_hint": shape.additions.hint,
+    }
+    loaded = {name: load_part(kinds[name], folder / name) for name, there in wanted.items() if there}
     return AnimateAnyone(
-        config,
-        denoiser,
-        load_part(UNet2DConditionModel, folder / "reference_unet"),
-        load_part(PoseGuider, folder / "pose_guider"),
-        hint,
-        image_tokens_of(config, denoiser.config.cross_attention_dim),
+        config, Parts(denoising_unet=denoiser, **loaded), image_tokens_of(config.image_encoder, denoiser.config.cross_attention_dim)
     )
+
+
+def _load_denoiser(folder: Path) -> Any:
+    kind = json.loads((folder / "config.json").read_text())["_class_name"]
+    return load_part({"UNetMotionModel": UNetMotionModel, "UNet2DConditionModel": UNet2DConditionModel}[kind], folder)

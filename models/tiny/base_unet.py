@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.animate_anyone.config import DEMO_BASE, NetworkConfig
-from models.animate_anyone.network import make_unet
+from models.animate_anyone.config import DEMO_BASE
 from models.autoencoders import autoencoder_folder, latent_channels
 from models.checkpoint import load_part
 from models.guidance import draw_dropped
@@ -26,6 +25,7 @@ from models.tiny.boxed_people import LEARNT_FROM, MEASURED_ON  # the same drawin
 from models.tiny.job import TinyJob
 from models.tiny.latent_people import LatentPeople, latent_people
 from models.training_loop import LoopConfig, LossAt, generator_for
+from models.unet_shape import UnetShape, make_unet
 
 NOISE = NoiseConfig()
 BATCH = 16
@@ -33,9 +33,9 @@ EMPTY_SHARE = 0.1  # of captions, for classifier-free guidance
 LEVELS = (50, 250, 500, 750, 999)  # timesteps at which it is measured
 
 
-def network_config() -> NetworkConfig:
+def network_config() -> UnetShape:
     """The demo's size with the shipped autoencoder's channels."""
-    return replace(DEMO_BASE.network, latent_channels=latent_channels(autoencoder_folder("demo")))
+    return replace(DEMO_BASE.network.unet, latent_channels=latent_channels(autoencoder_folder("demo")))
 
 
 def build() -> nn.Module:

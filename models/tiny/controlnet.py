@@ -165,7 +165,7 @@ def sampled(base: Any, control: Any, text: Tensor, skeleton: Tensor, seed: int) 
         return controlled(base, control, latents, torch.full((len(window),), timestep), text[window], skeleton[window])
 
     noise = torch.randn(len(text), base.config.in_channels, side, side, generator=generator_for(seed, 0))
-    latents = sample_windows(predict, noise, make_scheduler(NOISE), SAMPLING_STEPS, [list(range(len(text)))])
+    latents = sample_windows(predict, noise, make_scheduler(NOISE), SAMPLING_STEPS, lambda _: [list(range(len(text)))])
     return to_frames(codec.decode(latents))
 
 

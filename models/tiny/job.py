@@ -6,6 +6,7 @@ on where it was; the same seed on the same machine gives the same digest.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -72,7 +73,9 @@ def run_job(
     network = job.build().to(device_at_hand())
     data = job.draw(work / "people")
     loss_at = job.loss_of(network, data)
-    records = _train(job, network, loss_at, loop, seed, work / "jobs" / f"{job.name}-{seed}-{loop.steps}", on_record)
+    records = _train(
+        job, network, loss_at, loop, seed, work / "jobs" / f"{job.name}-{seed}-{loop.steps}-{_shape_digest(network)}", on_record
+    )
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -98,6 +101,12 @@ def run_job(
     (partial / "README.md").write_text(card_text(job, facts))
     replace_folder(partial, out)
     return facts
+
+
+def _shape_digest(network: nn.Module) -> str:
+    """8 hex digits over names and shapes: the state of a network of another size is not what a run continues from."""
+    shapes = [[name, list(parameter.shape)] for name, parameter in network.named_parameters() if parameter.requires_grad]
+    return hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:8]
 
 
 def verify(name: str) -> tuple[dict[str, Any], list[str]]:

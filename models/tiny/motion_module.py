@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from models.animate_anyone.config import DEMO_BASE
-from models.animate_anyone.network import make_motion
 from models.checkpoint import load_part
 from models.guidance import draw_dropped
 from models.noise import add_noise, alpha_bar, diffusion_loss, draw_noise, loss_weight, make_scheduler, target_of
@@ -22,6 +21,7 @@ from models.tiny.job import TinyJob
 from models.tiny.latent_people import LatentPeople, latent_people
 from models.tiny.people import TRAINING_IDENTITIES, UNSEEN_IDENTITIES, cast
 from models.training_loop import LoopConfig, LossAt, generator_for
+from models.unet_shape import make_motion
 
 # B = windows of a batch, F = frames of a window, C h w = channels, height, width of a latent
 WINDOW = DEMO_BASE.stage_2.window
@@ -37,7 +37,7 @@ def build() -> nn.Module:
     from diffusers import UNet2DConditionModel
 
     base = load_part(UNet2DConditionModel, base_unet_folder("demo"))
-    shape = replace(DEMO_BASE.network, channels=tuple(base.config.block_out_channels))
+    shape = replace(DEMO_BASE.network.unet, channels=tuple(base.config.block_out_channels))
     unet: Any = with_motion(base, make_motion(shape))
     zero_motion_output(unet)
     network: nn.Module = unet.requires_grad_(False)
@@ -97,7 +97,7 @@ def export(network: Any, folder: Path) -> None:
 
 def adapter_of(network: Any) -> Any:
     """The MotionAdapter with the motion modules of a UNetMotionModel."""
-    adapter = make_motion(replace(DEMO_BASE.network, channels=tuple(network.config.block_out_channels)))
+    adapter = make_motion(replace(DEMO_BASE.network.unet, channels=tuple(network.config.block_out_channels)))
     adapter.load_state_dict({name: value.cpu() for name, value in network.state_dict().items() if "motion_modules" in name})
     return adapter
 

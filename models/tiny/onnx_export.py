@@ -27,7 +27,7 @@ def export_onnx(network: nn.Module, example: Tensor, path: Path, outputs: Sequen
     try:
         import onnx
     except ImportError as error:
-        raise UserError(f"writing ONNX files needs the package onnx ({error}); run: pip install -e '.[train]'") from None
+        raise UserError(f"writing ONNX files needs the package onnx ({error}); run: pip install onnx") from None
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with warnings.catch_warnings():
         # the exporter that traces; the newer one needs another package and leaves the batch dimension fixed in some layers

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.sources.folder import dataset_name, scan_folder
+from pipelines.tables import FEATURES
 
 if TYPE_CHECKING:
     from pipelines.screen_rule import ScreeningRule
@@ -46,6 +47,9 @@ class Dataset:
     folder: str | None = None  # of kind "folder": an absolute path
     extractors: tuple[str, ...] = ("truth",)
     training_extractor: str = "truth"  # whose poses train and drive
+    signal_extractors: dict[str, str] = field(
+        default_factory=dict
+    )  # table -> whose rows train and drive, where `extractor_of` is not wanted
     screening: str | None = None  # name of the rule that decides which clips train and are scored; None = all of them
     protocol: str = "demo_standin"  # under which its models are scored
     failed_share_limit: float = 0.2  # above it, the checks of a data set fail (on a user's folder they warn)
@@ -57,8 +61,31 @@ class Dataset:
             raise UserError(f"data set {self.name}: no source {self.kind!r}; there are: {', '.join(get_args(Kind))}")
         if self.kind == "folder" and not self.folder:
             raise UserError(f"data set {self.name}: a folder source needs its folder")
+        unknown = sorted(set(self.signal_extractors) - set(FEATURES) | ({"poses"} & set(self.signal_extractors)))
+        if unknown:
+            raise UserError(
+                f"data set {self.name}: signal_extractors names {unknown[0]!r}, which is no table of signals; poses come from training_extractor, "
+                f"the others are: {', '.join(name for name in FEATURES if name != 'poses')}"
+            )
         if not re.fullmatch(r"[A-Za-z0-9_-]+", self.name):
             raise UserError(f"--name {self.name!r}: a data set's name is a folder's, too; use letters, digits, - and _")
+
+    def extractor_of(self, table: str) -> str:
+        """Whose rows of a feature table train and drive: the one that `signal_extractors` names; else the poses' own where it fills
+        the table (hands belong to the poses that they were found by); else the first of `extractors` that does. Raises UserError.
+        """
+        from pipelines.extractors.registry import EXTRACTORS, extractors_named
+
+        named = self.signal_extractors.get(table)
+        wanted = [named] if named else [self.training_extractor, *self.extractors]
+        found = [extractor.name for extractor in extractors_named(wanted) if table in extractor.tables]
+        if not found:
+            able = ", ".join(sorted(extractor.name for extractor in EXTRACTORS.values() if table in extractor.tables))
+            raise UserError(
+                f"data set {self.name}: {', '.join(dict.fromkeys(wanted))} fill no table {table!r}, which this method needs; extractors that do: {able}; "
+                f"run one of them, and name it in the data set's extractors or signal_extractors"
+            )
+        return found[0]
 
     @property
     def rule(self) -> ScreeningRule:

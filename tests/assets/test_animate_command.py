@@ -83,7 +83,7 @@ def test_options_arrive(inputs: list[str], monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--method", "dreampose"], "no method 'dreampose'; there are: animate_anyone, copy_reference"),
+        (["--method", "dreampose"], "no method 'dreampose'; there are: animate_anyone, copy_reference, hfca"),
         (["--variant", "huge"], "no variant 'huge'; it has: "),
         ([], "no trained checkpoint of animate_anyone:demo"),
         (["--checkpoint", "0123"], "--checkpoint 0123: neither a folder nor the id of a checkpoint"),
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_a_few_steps_animates(tmp_path: Path, monkeypatch: pytes
         for video, t in zip(videos, truths, strict=False)
     ]
     method, parent = method_named("animate_anyone"), None
-    for stage in method.stages:
+    for stage in method.stages_of("brief"):
         identity = {"checkpoint_id": stage, "method": "animate_anyone", "variant": "brief", "dataset": "tests"}
         method.train(stage, variant="brief", clips=clips, parent=parent, out=tmp_path / "checkpoint" / stage, seed=0, identity=identity)
         parent = tmp_path / "checkpoint" / stage

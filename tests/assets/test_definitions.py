@@ -8,6 +8,7 @@ import sys
 import dagster as dg
 import pytest
 
+from assets.checkpoints import NAMES as STAGES
 from assets.definitions import definitions
 from assets.tiny import TINY
 from pipelines.code_version import ROOT
@@ -35,13 +36,13 @@ def test_every_step_is_an_asset_with_group_kinds_description_and_code_version(lo
         "vacuumed_tables",
         "training_rows",
         *(f"tiny/{name}" for name in TINY),
-        "stage_1",
-        "stage_2",
+        *STAGES,
         "predictions",
         "scores",
         "benchmark",
         "extractor_accuracy",
         "report",
+        "ablation",
     }
     assert _keys(location) == expected
     for spec in location.resolve_all_asset_specs():
@@ -54,7 +55,7 @@ def test_partitions_are_datasets_and_models_never_clips(location: dg.Definitions
             continue
         definition = spec.partitions_def
         names = {"dataset"} if isinstance(definition, dg.DynamicPartitionsDefinition) else {d.name for d in definition.partitions_defs}  # type: ignore[union-attr]
-        assert names in ({"dataset"}, {"dataset", "model"})
+        assert names in ({"dataset"}, {"dataset", "model"}, {"dataset", "ablation"})
 
 
 def test_data_flows_from_videos_to_the_report(location: dg.Definitions) -> None:
@@ -64,12 +65,20 @@ def test_data_flows_from_videos_to_the_report(location: dg.Definitions) -> None:
         parents = {parent for key in frontier for parent in graph.get(key).parent_keys}
         upstream |= {key.to_user_string() for key in parents}
         frontier = parents
-    assert {"videos", "clips", "poses", "training_rows", "stage_1", "stage_2", "predictions", "scores", "benchmark"} <= upstream
+    assert {"videos", "clips", "poses", "training_rows", *STAGES, "predictions", "scores", "benchmark"} <= upstream
+
+
+def test_each_stage_depends_on_the_one_before(location: dg.Definitions) -> None:
+    graph = location.resolve_asset_graph()
+    before = ["training_rows", *STAGES]
+    for parent, stage in zip(before, STAGES, strict=False):
+        assert graph.get(dg.AssetKey(stage)).parent_keys == {dg.AssetKey(parent)}
+    assert dg.AssetKey(STAGES[-1]) in graph.get(dg.AssetKey("predictions")).parent_keys
 
 
 def test_jobs_schedule_and_sensor_are_there(location: dg.Definitions) -> None:
     jobs = {job.name for job in location.resolve_all_job_defs()}
-    assert {"prepare", "train", "animate", "benchmark", "rescore", "demo", "tiny"} <= jobs
+    assert {"prepare", "train", "animate", "benchmark", "rescore", "demo", "tiny", "ablate", "ablation_table"} <= jobs
     assert location.resolve_schedule_def("weekly_rescore").cron_schedule == "0 3 * * 1"
     assert location.resolve_sensor_def("new_predictions").job_name == "animate"
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval.accuracy_section import accuracy_rows
 from eval.extractor_accuracy import accuracy_text, extractor_accuracy
 from pipelines.errors import UserError
 from pipelines.extractors.clothing import NAMES
@@ -105,3 +106,14 @@ def test_failed_clips_are_counted_not_judged(lake: Lake) -> None:
 def test_without_truth_there_is_nothing_to_judge(lake: Lake) -> None:
     with pytest.raises(UserError, match="truth"):
         extractor_accuracy(lake, dataset="d", split="train")
+
+
+def test_the_page_shows_each_extractor_with_its_columns_in_order(lake: Lake) -> None:
+    assert accuracy_rows(lake, "d", "test") == []
+    extractor_accuracy(lake, dataset="d", split="test")
+    rows = accuracy_rows(lake, "d", "test")
+    assert [row.extractor for row in rows] == sorted(row.extractor for row in rows)
+    exact = {row.what: row for row in rows if row.extractor == "exact"}
+    assert (exact["mask IoU"].value, exact["mask IoU"].better) == ("1", "higher")
+    assert next(iter(exact)) == "OKS, 17 body joints"
+    assert all(row.note for row in rows if not row.interval)

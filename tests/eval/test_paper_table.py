@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from eval.grid import FORMATS, Grid, as_csv, as_latex, as_markdown, escape_latex, render
+from eval.metrics import METRICS
 from eval.metrics.psnr_overflow import PSNR_OVERFLOW
 from eval.paper_table import lake_grids, paper_grids
 from eval.published.cells import printed_cells
 from eval.published.matching import OVERFLOW_FLOOR_DB, impossible, l1_ceiling_db, source_of
+from models.ablations import rows_here
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 
@@ -64,6 +66,52 @@ def test_every_cell_is_in_the_paper(papers: Path, paper: str, table: str) -> Non
         here = next((i for i in range(place, len(lines)) if found(values, lines[i])), None)
         assert here is not None, f"{row[0]}: {values}"
         place = here if found is in_order else here + 1
+
+
+def block(rows: list[list[str]], lines: list[list[str]], start: int) -> list[int]:
+    """The next line of each row from a line on; empty where one is missing."""
+    places: list[int] = []
+    for values in rows:
+        here = next((i for i in range(places[-1] + 1 if places else start, len(lines)) if at_the_end(values, lines[i])), None)
+        if here is None:
+            return []
+        places.append(here)
+    return places
+
+
+@pytest.mark.parametrize(("paper", "table"), TABLES)
+def test_the_paper_has_no_row_that_is_not_laid_out(papers: Path, paper: str, table: str) -> None:
+    """Every line of numbers between the first and the last row, and just beside them, is one of the rows."""
+    if (paper, table) in MERGED:
+        pytest.skip("two rows stand in one line of the text at hand")
+    lines = [numbers(line) for line in (papers / f"{paper}.txt").read_text(encoding="utf-8").splitlines()]
+    rows = values_of(paper_grids(paper, table)[0])
+    starts = [i for i in range(len(lines)) if at_the_end(rows[0], lines[i])]  # a row may stand in another table as well
+    places = min((found for i in starts if (found := block(rows, lines, i))), key=lambda found: found[-1] - found[0])
+    fewest = min(len(values) for values in rows)
+    around = range(max(0, places[0] - 2), min(len(lines), places[-1] + 3))
+    assert [i for i in around if i not in places and len(lines[i]) >= fewest] == []
+
+
+@pytest.mark.parametrize(("paper", "table"), TABLES)
+def test_every_row_that_we_have_run_stands_below_the_printed_ones(paper: str, table: str) -> None:
+    """For each printed row a number of ours under the table's own protocol and split: all come out, in a block of their own."""
+    source, labels = source_of(paper, table), rows_here(paper, table)
+    cells = [
+        cell.row
+        for cell in printed_cells()
+        if (cell.row["paper"], cell.row["table"]) == (paper, table) and cell.row["metric_id"] in METRICS
+    ]
+    models = list(labels) or [(method, "paper") for method in dict.fromkeys(row["method_id"] for row in cells)]
+    rows = [ours(protocol=source.protocol, dataset=row["dataset_id"], split=source.splits[row["dataset_id"]][0], method=method, variant=variant,
+                 metric=row["metric_id"], value=0.123) for row in cells for method, variant in models]  # fmt: skip
+    (alone,), (grid,) = paper_grids(paper, table), paper_grids(paper, table, rows, labels_of=rows_here)
+    assert grid.rows[: len(alone.rows)] == alone.rows
+    below = grid.rows[len(alone.rows) :]
+    assert len(below) == (len(models) if cells else 0)
+    assert all("measured here" in row[0] for row in below)
+    if labels:
+        assert [row[0].partition(" (measured")[0] for row in below] == [*labels.values()]
 
 
 def test_every_cell_of_the_packaged_file_is_laid_out_once() -> None:

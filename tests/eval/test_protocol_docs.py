@@ -31,5 +31,5 @@ def test_a_metric_is_documented(metric: str) -> None:
 
 def test_the_readme_counts_them() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(PROTOCOLS) == 12
-    assert f"the twelve protocols and {len(METRICS)} metrics" in readme
+    assert len(PROTOCOLS) == 14
+    assert f"the fourteen protocols and {len(METRICS)} metrics" in readme

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.animate_anyone.config import DEMO, AnimateAnyoneConfig, NetworkConfig, Stage1, Stage2
+from models.animate_anyone.config import DEMO, AnimateAnyoneConfig, NetworkConfig
 from models.clip_dataset import TrainingClip
+from models.demo_additions import DemoAdditions
 from models.latents import LatentCodec
 from models.noise import NoiseConfig
+from models.stage_config import PairStage, WindowStage
 from models.training_loop import LoopConfig
+from models.unet_shape import UnetShape
 from pipelines.clip import Clip
 from pipelines.video import encode_video
 
@@ -33,17 +36,11 @@ def _one_thread() -> None:
 def tiny() -> AnimateAnyoneConfig:
     """AnimateAnyone with 7 self-attention sites on 8x8 latents of 16 channels."""
     network = NetworkConfig(
-        channels=(16, 32),
-        layers=1,
-        heads=2,
-        token_dim=16,
-        norm_groups=4,
-        latent_channels=16,
+        unet=UnetShape(
+            channels=(16, 32), layers=1, heads=2, token_dim=16, norm_groups=4, latent_channels=16, motion_heads=2, motion_frames=8
+        ),
         guider_widths=(4, 8, 8),
-        motion_heads=2,
-        motion_frames=8,
-        hint=True,
-        residual=True,
+        additions=DemoAdditions(hint=True, residual=True),
     )
     loop = LoopConfig(steps=6, learning_rate=2e-3, probes=2, pictures=1)
     return replace(
@@ -51,8 +48,8 @@ def tiny() -> AnimateAnyoneConfig:
         size=SIZE,
         network=network,
         noise=NoiseConfig(),
-        stage_1=Stage1(loop=loop, references=2, targets=2, augment=False, distance=3),
-        stage_2=Stage2(loop=loop, batch=2, window=4, stride=1, augment=False, shared_noise=True),
+        stage_1=PairStage(loop=loop, references=2, targets=2, augment=False, distance=3),
+        stage_2=WindowStage(loop=loop, batch=2, window=4, stride=1, augment=False, shared_noise=True),
         sampling=replace(DEMO.sampling, steps=2, guidance_scale=1.5, window=4, overlap=1),
     )
 

@@ -16,12 +16,14 @@ from PIL import Image
 from models import animate as module
 from models.animate import DEFAULT_EXTRACTOR, Request, animate_photograph, driving_clip, fit_photograph
 from models.animate_anyone.config import VARIANTS, AnimateAnyoneConfig
-from models.animate_anyone.method import AnimateAnyoneAnimator
 from models.animate_anyone.network import add_motion, fresh_network, load_network
-from models.animate_anyone.sampling import DECODED_AT_ONCE, DrawnPoses, animate, animate_in_pieces
+from models.animate_anyone.sampling import animate
+from models.animator import Driving, Reference
 from models.checkpoint import save_checkpoint
 from models.chosen_checkpoint import Chosen, choose_checkpoint
 from models.clip_dataset import TrainingClip, draw_poses, to_unit
+from models.clip_sampling import DECODED_AT_ONCE, DrawnPoses
+from models.diffusion_method import DiffusionAnimator
 from models.latents import LatentCodec
 from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError, UserError
@@ -92,7 +94,7 @@ def scene(
     known = Known({"person.png": (person.keypoints * 2, person.scores), "driver.mp4": (driver.keypoints, driver.scores)})
     monkeypatch.setitem(EXTRACTORS, "known", known)
     monkeypatch.setitem(VARIANTS, "tiny", tiny)
-    monkeypatch.setattr("models.animate_anyone.method.autoencoder_folder", lambda name: Path())
+    monkeypatch.setattr("models.diffusion_method.autoencoder_folder", lambda name: Path())
     monkeypatch.setattr(LatentCodec, "load", classmethod(lambda cls, folder: codec))
 
     def request(**changes: Any) -> Request:
@@ -184,11 +186,11 @@ def followed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The driving poses that the method is given, with its config."""
     given: list[Any] = []
 
-    def record(self: AnimateAnyoneAnimator, reference: Any, own: Any, driving: Any, seed: int, advance: Any = None) -> Any:
-        given.append((own, driving, self.config.sampling.retarget))
-        return iter([np.zeros((len(driving[0]), 32, 32, 3), np.uint8)])
+    def record(self: DiffusionAnimator, reference: Reference, driving: Driving, seed: int, advance: Any = None) -> Any:
+        given.append((reference, driving, self.config.sampling.retarget))
+        return iter([np.zeros((len(driving.points), 32, 32, 3), np.uint8)])
 
-    monkeypatch.setattr(AnimateAnyoneAnimator, "in_pieces", record)
+    monkeypatch.setattr(DiffusionAnimator, "in_pieces", record)
     return given
 
 
@@ -198,18 +200,19 @@ def test_the_driver_lands_on_the_person_of_the_photograph(
 ) -> None:
     """Both stand alike, at different places and sizes: retargeted, the two skeletons are one but for the walk."""
     _animated(scene(retarget=kind), chosen)
-    own, (points, _), again = followed[0]
-    walk = points[:, BODY].mean(axis=1) - own[0][BODY].mean(axis=0)
-    np.testing.assert_allclose(points[:, BODY] - walk[:, None], np.broadcast_to(own[0][BODY], (11, 17, 2)), atol=0.1)
+    own, driving, again = followed[0]
+    points = driving.points
+    walk = points[:, BODY].mean(axis=1) - own.points[BODY].mean(axis=0)
+    np.testing.assert_allclose(points[:, BODY] - walk[:, None], np.broadcast_to(own.points[BODY], (11, 17, 2)), atol=0.1)
     assert np.abs(walk[:, 1]).max() < 0.1
     assert again == "none"  # the method does not retarget a second time
 
 
 def test_none_follows_the_driver_where_the_driver_is(scene: Callable[..., Request], chosen: Chosen, followed: list[Any]) -> None:
     _animated(scene(retarget="none"), chosen)
-    own, (points, _), again = followed[0]
+    own, driving, again = followed[0]
     assert again == "none"
-    assert np.abs(points[:, BODY].mean(axis=(0, 1)) - own[0][BODY].mean(axis=0))[0] > 2
+    assert np.abs(driving.points[:, BODY].mean(axis=(0, 1)) - own.points[BODY].mean(axis=0))[0] > 2
 
 
 # --- the canvas ------------------------------------------------------------------------------------------------------------
@@ -459,25 +462,26 @@ def test_without_a_checkpoint_the_command_that_makes_one_is_said(tmp_path: Path,
 # --- long clips ------------------------------------------------------------------------------------------------------------
 
 
-def _driven(frames: int) -> tuple[Any, Any]:
+def _driven(frames: int) -> Driving:
     rng = np.random.default_rng(0)
-    return rng.uniform(0, 32, (frames, KEYPOINTS, 2)).astype(np.float32), np.ones((frames, KEYPOINTS), np.float32)
+    return Driving(points=rng.uniform(0, 32, (frames, KEYPOINTS, 2)).astype(np.float32), scores=np.ones((frames, KEYPOINTS), np.float32))
+
+
+def _shown(level: int) -> Reference:
+    still = _driven(1)
+    return Reference(image=np.full((32, 32, 3), level, np.uint8), points=still.points[0], scores=still.scores[0])
 
 
 def test_pieces_are_the_whole_clip(tiny: AnimateAnyoneConfig, checkpoint: Path, codec: LatentCodec) -> None:
-    inputs: dict[str, Any] = {
-        "reference": np.full((32, 32, 3), 128, np.uint8), "reference_pose": (_driven(1)[0][0], _driven(1)[1][0]),
-        "driving": _driven(DECODED_AT_ONCE + 3), "seed": 0, "config": tiny,
-    }  # fmt: skip
-    network = load_network(tiny, checkpoint).eval()
-    pieces = list(animate_in_pieces(network, codec, **inputs))
+    animator = DiffusionAnimator(tiny, load_network(tiny, checkpoint), codec, animate)
+    pieces = list(animator.in_pieces(_shown(128), _driven(DECODED_AT_ONCE + 3), 0))
     assert [len(piece) for piece in pieces] == [DECODED_AT_ONCE, 3]
-    np.testing.assert_array_equal(np.concatenate(pieces), animate(network, codec, **inputs))
+    np.testing.assert_array_equal(np.concatenate(pieces), animator(_shown(128), _driven(DECODED_AT_ONCE + 3), 0))
 
 
 def test_poses_are_drawn_when_a_window_asks_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.animate_anyone.sampling._DRAWN_BYTES", 4 * 32 * 32 * 3)
-    points, scores = _driven(300)
+    monkeypatch.setattr("models.clip_sampling._DRAWN_BYTES", 4 * 32 * 32 * 3)
+    points, scores = _driven(300).points, _driven(300).scores
     poses = DrawnPoses(points, scores, (32, 32))
     assert len(poses) == 300
     for window in ([0, 1, 2], [250, 7, 299], [7, 299, 3]):
@@ -494,12 +498,9 @@ def test_no_array_of_pictures_as_long_as_a_long_clip_is_made(
     monkeypatch.setattr(codec, "decode", lambda latents, chunk=8: decoded.append(len(latents)) or real(latents, chunk))
     drawn: list[int] = []
     unit = to_unit
-    monkeypatch.setattr("models.animate_anyone.sampling.to_unit", lambda frames: drawn.append(len(frames)) or unit(frames))
+    monkeypatch.setattr("models.clip_sampling.to_unit", lambda frames: drawn.append(len(frames)) or unit(frames))
     config = replace(tiny, sampling=replace(tiny.sampling, steps=1, guidance_scale=1.0, window=8, overlap=0))
-    pieces = animate_in_pieces(
-        load_network(config, checkpoint).eval(), codec, reference=np.zeros((32, 32, 3), np.uint8),
-        reference_pose=(_driven(1)[0][0], _driven(1)[1][0]), driving=_driven(104), seed=0, config=config,
-    )  # fmt: skip
+    pieces = DiffusionAnimator(config, load_network(config, checkpoint), codec, animate).in_pieces(_shown(0), _driven(104), 0)
     assert sum(len(piece) for piece in pieces) == 104
     assert max(decoded) == DECODED_AT_ONCE
     assert max(drawn) == 8

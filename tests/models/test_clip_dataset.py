@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 
 from models.clip_dataset import (
     ClipStore,
+    PoseStyle,
     TrainingClip,
     centre_box,
     draw_pairs,
+    draw_poses,
     draw_windows,
     fit_frames,
     fit_points,
@@ -23,6 +26,7 @@ from models.clip_dataset import (
     to_unit,
 )
 from models.latents import LatentCodec
+from pipelines.clip import Clip
 
 
 def _dot(height: int, width: int, x: int, y: int) -> np.ndarray:
@@ -152,3 +156,43 @@ def test_draws_depend_on_the_generator_alone(clips: list[TrainingClip]) -> None:
     for draw in (lambda rng: draw_pairs(clips, 4, 2, rng, 3), lambda rng: draw_windows(clips, 4, 5, 2, rng)):
         assert draw(np.random.default_rng([7, 3])) == draw(np.random.default_rng([7, 3]))
         assert draw(np.random.default_rng([7, 3])) != draw(np.random.default_rng([7, 4]))
+
+
+def test_a_reference_outside_of_the_window_is_none_of_its_frames(clips: list[TrainingClip]) -> None:
+    rng = np.random.default_rng(0)
+    for _, reference, targets in draw_windows(clips, 100, 5, 2, rng, outside=True):
+        assert reference not in targets
+    for _, reference, targets in draw_windows(clips, 20, 12, 1, rng, outside=True):  # every frame is in the window
+        assert reference in targets
+
+
+def test_poses_are_drawn_in_the_style_of_the_store(clips: list[TrainingClip], codec: LatentCodec) -> None:
+    faint = replace(clips[0], scores=np.full((12, 133), 0.5, np.float32))
+    plain, bare = PoseStyle(style="confidence"), PoseStyle(face=False, hands=False)
+    shown = [
+        ClipStore([faint], (32, 32), codec, pose_style=style).batch([(0, 0, [3])], np.random.default_rng(0)) for style in (plain, bare)
+    ]
+    points = fit_points(faint.keypoints[[3]], centre_box(48, 48, (32, 32)), (32, 32))
+    for batch, style in zip(shown, (plain, bare), strict=True):
+        assert torch.equal(batch.pose, to_unit(draw_poses(points, faint.scores[[3]], (32, 32), style)))
+    usual = to_unit(draw_poses(points, faint.scores[[3]], (32, 32)))
+    assert shown[0].pose.mean() < 0.7 * usual.mean()  # colours times scores
+    assert not torch.equal(usual, shown[1].pose)
+
+
+def test_an_augmented_batch_decodes_no_more_than_it_shows(
+    clips: list[TrainingClip], codec: LatentCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.video import decode_frames
+
+    asked: list[list[int]] = []
+
+    def decode(clip: Clip, frames: list[int]) -> np.ndarray:
+        asked.append(frames)
+        return decode_frames(clip, frames)
+
+    monkeypatch.setattr("models.clip_dataset.decode_frames", decode)
+    batch = ClipStore(clips, (32, 32), codec, augment=True).batch([(0, 4, [9, 2, 9])], np.random.default_rng(0))
+    assert asked == [[2, 4, 9]]
+    assert batch.latents.shape == (1, 3, 16, 8, 8)
+    assert torch.equal(batch.latents[0, 0], batch.latents[0, 2])

@@ -7,20 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from models.animate_anyone.config import AnimateAnyoneConfig
-from models.animate_anyone.network import make_unet
 from models.downsampling_temporal import DownsamplingTemporal, TemporalLayer, frame_positions
+from models.unet_shape import make_unet
 
 FRAMES = 3
 
 
 @pytest.fixture
 def unet(tiny: AnimateAnyoneConfig) -> nn.Module:
-    made: nn.Module = make_unet(tiny.network).eval()
+    made: nn.Module = make_unet(tiny.network.unet).eval()
     return made
 
 
 def _layers(tiny: AnimateAnyoneConfig, *, trained: bool, **options: bool) -> DownsamplingTemporal:
-    layers = DownsamplingTemporal(tiny.network.channels, heads=2, max_frames=8, **options)
+    layers = DownsamplingTemporal(tiny.network.unet.channels, heads=2, max_frames=8, **options)
     layers.frames = FRAMES
     for layer in layers.layers if trained else ():
         nn.init.normal_(layer.to_out.weight, std=0.5)
@@ -138,10 +138,10 @@ def test_rows_that_do_not_make_clips_are_refused(unet: nn.Module) -> None:
 
 
 def test_paper_size_sits_behind_the_four_blocks_of_stable_diffusion() -> None:
-    from models.animate_anyone.config import NetworkConfig
+    from models.unet_shape import UnetShape
 
     with torch.device("meta"):
-        unet, layers = make_unet(NetworkConfig()), DownsamplingTemporal()
+        unet, layers = make_unet(UnetShape()), DownsamplingTemporal()
         layers.frames = 2
         layers.attach(unet)
         seen: list[tuple[int, ...]] = []

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from models.animate_anyone.config import AnimateAnyoneConfig
-from models.animate_anyone.network import make_motion, make_unet
 from models.image_prompt_attention import ImagePromptAttention, add_image_prompts, cross_sites
 from models.temporal_attention import with_motion
+from models.unet_shape import make_motion, make_unet
 
 
 @pytest.fixture
 def unet(tiny: AnimateAnyoneConfig) -> nn.Module:
-    made: nn.Module = make_unet(tiny.network).eval()
+    made: nn.Module = make_unet(tiny.network.unet).eval()
     return made
 
 
@@ -69,5 +69,5 @@ def test_only_the_new_keys_and_values_are_new(tiny: AnimateAnyoneConfig, unet: n
     made = add_image_prompts(unet)
     new = {name for name, _ in unet.named_parameters()} - before
     assert new == {f"{name}.{kind}.weight" for name in made for kind in ("to_k_ip", "to_v_ip")}
-    moving = with_motion(make_unet(tiny.network), make_motion(tiny.network))
+    moving = with_motion(make_unet(tiny.network.unet), make_motion(tiny.network.unet))
     assert cross_sites(moving) == cross_sites(unet) == list(made)

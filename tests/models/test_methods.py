@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from models.animator import Driving, Reference
 from models.clip_dataset import TrainingClip
 from models.methods import method_named, methods
 from models.model_key import ModelKey
+from models.signals import SignalName
+from pipelines.code_version import ROOT
 from pipelines.errors import UserError
 
 
 @pytest.mark.parametrize("name", sorted(methods()))
-def test_every_method_has_a_default_variant_and_known_stages(name: str) -> None:
+def test_every_method_has_a_default_variant_and_stages_that_a_manifest_can_hold(name: str) -> None:
     method = methods()[name]
-    assert isinstance(method.stages, tuple)
-    assert json.dumps(method.config(method.default_variant))  # a manifest can hold it
+    assert method.default_variant in method.variants
+    assert set(method.needs) <= set(get_args(SignalName))
+    assert all((ROOT / path).is_file() for path in (*method.sampling_code, *method.training_code))
+    for variant in method.variants:
+        assert json.dumps(method.config(variant))  # a manifest can hold it
+        for stage in method.stages_of(variant):
+            assert json.dumps(method.stage_config(variant, stage))
+    with pytest.raises(UserError, match=r"no variant 'huge'"):
+        method.stages_of("huge")
     with pytest.raises(UserError, match=r"no variant 'huge'"):
         method.config("huge")
     with pytest.raises(UserError, match=r"no stage 'stage_9'"):
@@ -26,7 +37,7 @@ def test_every_method_has_a_default_variant_and_known_stages(name: str) -> None:
 
 
 def test_an_unknown_method_or_variant_lists_what_there_is() -> None:
-    with pytest.raises(UserError, match=r"no method 'animate_anybody'; there are: animate_anyone, copy_reference"):
+    with pytest.raises(UserError, match=r"no method 'animate_anybody'; there are: animate_anyone, .*copy_reference"):
         method_named("animate_anybody")
     with pytest.raises(UserError, match=r"no variant 'huge'; it has: .*demo"):
         method_named("animate_anyone").config("huge")
@@ -59,7 +70,12 @@ def test_copy_reference_repeats_the_reference(clips: list[TrainingClip]) -> None
     reference = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     item = clips[0]
     animator = method_named("copy_reference").load("default", None)
-    made = animator(reference, (item.keypoints[0], item.scores[0]), (item.keypoints, item.scores), seed=0)
+    asked = Reference(image=reference, points=item.keypoints[0], scores=item.scores[0])
+    driving = Driving(points=item.keypoints, scores=item.scores)
+    made = animator(asked, driving, seed=0)
     assert made.shape == (12, 20, 30, 3)
     assert (made == reference).all()
+    pieces = list(animator.in_pieces(asked, driving, seed=0))
+    assert [len(piece) for piece in pieces] == [8, 4]
+    np.testing.assert_array_equal(np.concatenate(pieces), made)
     assert animator.size is None

@@ -26,7 +26,7 @@ def test_help_shows_examples() -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("animate_anybody", "no method 'animate_anybody'; there are: animate_anyone, copy_reference"),
+        ("animate_anybody", "no method 'animate_anybody'; there are: animate_anyone, "),
         ("animate_anyone:huge", "no variant 'huge'; it has: "),
         ("copy_reference", "it has nothing to train"),
         ("animate_anyone:demo:x", "the seed must be a number"),

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from models.animate_anyone.config import AnimateAnyoneConfig
-from models.animate_anyone.network import make_motion, make_unet
 from models.pose_controlnet import control_residuals, controlnet_of, take_more_channels
 from models.temporal_attention import with_motion
+from models.unet_shape import make_motion, make_unet
 
 WIDTHS = (4, 8)  # one halving: 16 px of condition on 8x8 latents
 
 
 @pytest.fixture
 def unet(tiny: AnimateAnyoneConfig) -> nn.Module:
-    made: nn.Module = make_unet(tiny.network).eval()
+    made: nn.Module = make_unet(tiny.network.unet).eval()
     return made
 
 
@@ -94,7 +94,7 @@ def test_dropped_rows_are_the_denoiser_alone(unet: nn.Module, trained: nn.Module
 
 def test_residuals_fit_the_denoiser_with_motion(tiny: AnimateAnyoneConfig, unet: nn.Module, trained: nn.Module) -> None:
     """Frames folded into rows, as UNetMotionModel wants its additional residuals."""
-    moving = with_motion(unet, make_motion(tiny.network)).eval()
+    moving = with_motion(unet, make_motion(tiny.network.unet)).eval()
     noisy, times, tokens, image = _inputs(4)
     with torch.no_grad():
         residuals = control_residuals(trained, noisy, times, tokens, image)
@@ -106,10 +106,10 @@ def test_residuals_fit_the_denoiser_with_motion(tiny: AnimateAnyoneConfig, unet:
 
 
 def test_paper_size_has_the_parameters_of_the_openpose_controlnet() -> None:
-    from models.animate_anyone.config import NetworkConfig
+    from models.unet_shape import UnetShape
 
     with torch.device("meta"):
-        controlnet = controlnet_of(make_unet(NetworkConfig()))
+        controlnet = controlnet_of(make_unet(UnetShape()))
     count = sum(p.numel() for p in controlnet.parameters())
     assert count == pytest.approx(361.3e6, abs=0.05e6)
     assert len(controlnet.controlnet_down_blocks) == 12

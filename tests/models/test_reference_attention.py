@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
-from models.animate_anyone.config import AnimateAnyoneConfig, NetworkConfig
-from models.animate_anyone.network import make_motion, make_unet
+from models.animate_anyone.config import AnimateAnyoneConfig
 from models.reference_attention import ReferenceBank, freeze_unused_tail, read_reference, spatial_sites, write_reference
 from models.temporal_attention import with_motion
+from models.unet_shape import UnetShape, make_motion, make_unet
 
 
 @pytest.fixture
 def pair(tiny: AnimateAnyoneConfig) -> tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]:
-    writer, reader, bank = make_unet(tiny.network).eval(), make_unet(tiny.network).eval(), ReferenceBank()
+    writer, reader, bank = make_unet(tiny.network.unet).eval(), make_unet(tiny.network.unet).eval(), ReferenceBank()
     assert write_reference(writer, bank) == read_reference(reader, bank)
     return writer, reader, bank
 
@@ -31,7 +31,7 @@ def _run(unet: torch.nn.Module, latents: Tensor, times: Tensor, tokens: Tensor) 
 
 
 def test_an_empty_bank_is_plain_attention(tiny: AnimateAnyoneConfig) -> None:
-    plain, reader = make_unet(tiny.network).eval(), make_unet(tiny.network).eval()
+    plain, reader = make_unet(tiny.network.unet).eval(), make_unet(tiny.network.unet).eval()
     reader.load_state_dict(plain.state_dict())
     read_reference(reader, ReferenceBank())
     inputs = _inputs(2)
@@ -39,7 +39,7 @@ def test_an_empty_bank_is_plain_attention(tiny: AnimateAnyoneConfig) -> None:
 
 
 def test_writing_changes_nothing_in_the_writer(tiny: AnimateAnyoneConfig) -> None:
-    plain, writer = make_unet(tiny.network).eval(), make_unet(tiny.network).eval()
+    plain, writer = make_unet(tiny.network.unet).eval(), make_unet(tiny.network.unet).eval()
     writer.load_state_dict(plain.state_dict())
     bank = ReferenceBank()
     sites = write_reference(writer, bank)
@@ -111,8 +111,8 @@ def test_a_bank_that_does_not_fit_is_an_error(pair: tuple[torch.nn.Module, torch
 
 
 def test_motion_modules_are_not_sites(tiny: AnimateAnyoneConfig) -> None:
-    flat = make_unet(tiny.network)
-    moving = with_motion(flat, make_motion(tiny.network))
+    flat = make_unet(tiny.network.unet)
+    moving = with_motion(flat, make_motion(tiny.network.unet))
     assert spatial_sites(moving) == spatial_sites(flat)
     assert any("motion_modules" in name and "attn1" in name for name in moving.attn_processors)
     untouched = [processor for name, processor in moving.attn_processors.items() if "motion_modules" in name]
@@ -133,7 +133,7 @@ def test_the_frozen_tail_is_exactly_what_gets_no_gradient(pair: tuple[torch.nn.M
 
 def test_paper_size_has_the_structure_of_stable_diffusion() -> None:
     """Counts of Stable Diffusion 1.5 and AnimateDiff v2, on tensors without storage."""
-    config = NetworkConfig()
+    config = UnetShape()
     with torch.device("meta"):
         unet, motion = make_unet(config), make_motion(config)
         moving = with_motion(unet, motion)
@@ -201,7 +201,7 @@ def test_a_bank_that_is_cleared_too_early_is_an_error_not_another_gradient(
 
 def test_middle_and_up_blocks_alone(tiny: AnimateAnyoneConfig) -> None:
     """MagicAnimate's choice: the down blocks stay plain on both sides."""
-    writer, reader, bank = make_unet(tiny.network).eval(), make_unet(tiny.network).eval(), ReferenceBank()
+    writer, reader, bank = make_unet(tiny.network.unet).eval(), make_unet(tiny.network.unet).eval(), ReferenceBank()
     full = spatial_sites(reader)
     chosen = write_reference(writer, bank, "midup")
     assert chosen == read_reference(reader, bank, "midup") == [name for name in full if not name.startswith("down_blocks")]
@@ -221,3 +221,14 @@ def test_tokens_of_another_encoder_may_be_of_any_number(pair: tuple[torch.nn.Mod
     bank.tokens = {name: tokens.repeat(1, 2, 1)[:, : tokens.shape[1] + 1] for name, tokens in bank.tokens.items()}
     assert _run(reader, *inputs).shape == before.shape
     assert (_run(reader, *inputs) - before).abs().max() > 1e-6
+
+
+def test_a_bank_held_for_the_backward_pass_outlives_the_forward_pass(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    _, _, bank = pair
+    with bank.held():
+        with bank.held():
+            bank.tokens["a"] = torch.zeros(1)
+        assert "a" in bank.tokens
+        with bank.held():
+            assert not bank.tokens  # the next forward pass sees nothing of it
+    assert not bank.tokens

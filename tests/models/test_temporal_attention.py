@@ -7,22 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from models.animate_anyone.config import AnimateAnyoneConfig
-from models.animate_anyone.network import make_motion, make_unet
 from models.downsampling_temporal import frame_positions
 from models.temporal_attention import motion_parameters, normalise_per_frame, with_motion, zero_motion_output
+from models.unet_shape import make_motion, make_unet
 
 FRAMES = 4
 
 
 @pytest.fixture
 def flat(tiny: AnimateAnyoneConfig) -> nn.Module:
-    unet: nn.Module = make_unet(tiny.network).eval()
+    unet: nn.Module = make_unet(tiny.network.unet).eval()
     return unet
 
 
 @pytest.fixture
 def moving(tiny: AnimateAnyoneConfig, flat: nn.Module) -> nn.Module:
-    unet: nn.Module = with_motion(flat, make_motion(tiny.network)).eval()
+    unet: nn.Module = with_motion(flat, make_motion(tiny.network.unet)).eval()
     return unet
 
 
@@ -78,7 +78,7 @@ def test_motion_parameters_are_all_that_the_adapter_brought(tiny: AnimateAnyoneC
     chosen = motion_parameters(moving)
     spatial = {name for name, _ in flat.named_parameters()}
     assert set(chosen) == {name for name, _ in moving.named_parameters()} - spatial
-    assert sum(p.numel() for p in chosen.values()) == sum(p.numel() for p in make_motion(tiny.network).parameters())
+    assert sum(p.numel() for p in chosen.values()) == sum(p.numel() for p in make_motion(tiny.network.unet).parameters())
     assert not motion_parameters(flat)
 
 
@@ -97,7 +97,7 @@ def test_the_order_of_frames_matters(moving: nn.Module) -> None:
 
 
 def test_more_frames_than_positions_are_refused(tiny: AnimateAnyoneConfig, moving: nn.Module) -> None:
-    frames = tiny.network.motion_frames + 1
+    frames = tiny.network.unet.motion_frames + 1
     with pytest.raises(RuntimeError, match="must match the size"):
         _run(moving, torch.randn(1, frames, 16, 8, 8), torch.randn(frames, 1, 16))
 
@@ -137,7 +137,7 @@ def test_a_motion_module_is_the_one_of_animatediff(tiny: AnimateAnyoneConfig, mo
     block = module.transformer_blocks[0]
     tokens = nn.functional.group_norm(x, module.norm.num_groups, module.norm.weight, module.norm.bias, 1e-6)
     t = module.proj_in(tokens.permute(2, 3, 0, 1).flatten(0, 1))  # [h w, F, C]
-    heads = tiny.network.motion_heads
+    heads = tiny.network.unet.motion_heads
     for norm, attn in ((block.norm1, block.attn1), (block.norm2, block.attn2)):
         placed = norm(t) + frame_positions(FRAMES, 16)
         q, k, v = (layer(placed).unflatten(-1, (heads, -1)).transpose(1, 2) for layer in (attn.to_q, attn.to_k, attn.to_v))

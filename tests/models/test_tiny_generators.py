@@ -15,13 +15,11 @@ from safetensors.torch import load_file
 
 from models import pretrained_networks
 from models.animate_anyone.config import DEMO_BASE
-from models.animate_anyone.method import AnimateAnyoneMethod
-from models.animate_anyone.network import add_motion, fresh_network, load_network, make_unet
-from models.animate_anyone.stages import additions_of
+from models.animate_anyone.method import ANIMATE_ANYONE
+from models.animate_anyone.network import ReferenceCondition, add_motion, fresh_network, load_network
 from models.autoencoders import autoencoder_folder, latent_channels
 from models.checkpoint import WEIGHTS, load_part, save_checkpoint
 from models.clip_dataset import to_signed
-from models.guidance import Condition
 from models.latents import LatentCodec
 from models.noise import add_noise, alpha_bar, linear_estimate, make_scheduler, target_of
 from models.tiny import base_unet, clip, controlnet, ip_adapter, motion_module, svd_unet, svd_vae
@@ -29,6 +27,7 @@ from models.tiny.job import SHIPPED, TinyJob, run_job
 from models.tiny.latent_people import LatentPeople, captions_of, encode_captions, latent_people
 from models.tiny.people import Casting, cast
 from models.training_loop import flushed_denormals, generator_for
+from models.unet_shape import make_unet
 from pipelines import weights
 from pipelines.errors import MissingWeightsError
 
@@ -192,31 +191,21 @@ def test_the_base_is_shipped_as_stable_diffusion_is(base: Path) -> None:
 def test_both_unets_of_animate_anyone_begin_from_the_base(base: Path) -> None:
     network = fresh_network(DEMO_BASE)
     trained = load_file(base / "unet" / WEIGHTS)
-    for unet, changed in ((network.reference, set()), (network.denoiser, {"conv_out.weight", "conv_out.bias"})):
+    for unet, changed in ((network.made_of.reference_unet, set()), (network.made_of.denoising_unet, {"conv_out.weight", "conv_out.bias"})):
         state = unet.state_dict()
         assert set(state) == set(trained)
         assert {name for name, value in state.items() if not torch.equal(value, trained[name].float())} <= changed
-    assert not network.denoiser.conv_out.weight.any()
-
-
-def test_the_hint_that_begins_as_the_stem_makes_the_difference_a_picture(base: Path) -> None:
-    config = replace(DEMO_BASE, network=replace(DEMO_BASE.network, hint_from_stem=True))
-    network, stem = fresh_network(config), load_part(UNet2DConditionModel, base / "unet").conv_in
-    channels, scale = stem.in_channels, config.network.residual_scale
-    reference, difference = torch.randn(2, channels, 16, 16), torch.randn(2, channels, 16, 16)
-    with torch.no_grad():
-        seen = network.denoiser.conv_in(difference) + network.hint(reference)
-        torch.testing.assert_close(seen, stem(reference + scale * difference), atol=1e-5, rtol=1e-4)
-    assert "reference hint that begins as the base's stem" in additions_of(config)
+    assert not network.made_of.denoising_unet.conv_out.weight.any()
 
 
 def test_a_network_from_the_base_goes_forward_and_comes_back_from_its_checkpoint(base: Path, tmp_path: Path) -> None:
     network = fresh_network(DEMO_BASE).eval()
     save_checkpoint(tmp_path / "stage_1", network.parts(), {})
     again = load_network(DEMO_BASE, tmp_path / "stage_1").eval()
-    channels = network.denoiser.config.in_channels
+    channels = network.made_of.denoising_unet.config.in_channels
     image = torch.rand(1, 3, 128, 128) * 2 - 1
-    condition = Condition(
+    condition = ReferenceCondition(
+        reference_image=image,
         reference_latent=torch.randn(1, channels, 16, 16),
         image_tokens=network.image_tokens(image),
         pose=torch.rand(2, 3, 128, 128),
@@ -296,11 +285,17 @@ def test_the_motion_module_is_a_motion_adapter_with_which_stage_2_begins(base: P
     (family / "motion_module" / "card.json").write_text("{}")
     spatial = fresh_network(DEMO_BASE)
     temporal = add_motion(spatial)
-    learnt = {name: value for name, value in temporal.denoiser.state_dict().items() if name.endswith("motion_modules.0.proj_out.weight")}
+    learnt = {
+        name: value
+        for name, value in temporal.made_of.denoising_unet.state_dict().items()
+        if name.endswith("motion_modules.0.proj_out.weight")
+    }
     assert len(learnt) >= 4
     assert all(float((value - 0.01).abs().max()) < 1e-4 for value in learnt.values())
-    assert torch.equal(temporal.denoiser.mid_block.resnets[0].conv1.weight, spatial.reference.mid_block.resnets[0].conv1.weight)
-    assert AnimateAnyoneMethod().weights_digest("demo_base") != AnimateAnyoneMethod().weights_digest("demo")
+    assert torch.equal(
+        temporal.made_of.denoising_unet.mid_block.resnets[0].conv1.weight, spatial.made_of.reference_unet.mid_block.resnets[0].conv1.weight
+    )
+    assert ANIMATE_ANYONE.weights_digest("demo_base") != ANIMATE_ANYONE.weights_digest("demo")
 
 
 def test_windows_stay_within_their_clip_and_share_noise_where_told(windows_people: LatentPeople) -> None:
@@ -439,7 +434,7 @@ def test_svd_without_its_autoencoder_names_the_command(monkeypatch: pytest.Monke
 
 def test_a_base_that_is_not_shipped_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained_networks, "SHIPPED", tmp_path)
-    for fails in (lambda: fresh_network(DEMO_BASE), lambda: AnimateAnyoneMethod().weights_digest("demo_base")):
+    for fails in (lambda: fresh_network(DEMO_BASE), lambda: ANIMATE_ANYONE.weights_digest("demo_base")):
         with pytest.raises(MissingWeightsError, match="rotoscope tiny train base_unet"):
             fails()
     with pytest.raises(MissingWeightsError, match="rotoscope tiny train motion_module"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,30 @@ def test_entries_that_cannot_be_are_refused(manifest: PredictionManifest) -> Non
             dataclasses.replace(clip, file=name)
     with pytest.raises(UserError, match="leave a clip"):
         PredictedClip(clip_id="a", file="a.mp4", sha256="", frames=0, reference_frame=None)
+
+
+def test_a_manifest_from_before_there_was_a_choice_of_driving_is_read_and_keeps_its_id(
+    tmp_path: Path, manifest: PredictionManifest
+) -> None:
+    path = write_manifest(tmp_path, manifest)
+    old = json.loads(path.read_text())
+    del old["driving"]
+    for clip in old["clips"]:
+        del clip["driving_clip_id"]
+    path.write_text(json.dumps(old))
+    assert read_manifest(tmp_path) == manifest
+    named = ["m", "", 0, "", "ddim", "d", "test"]
+    assert read_manifest(tmp_path).prediction_id == hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+
+
+def test_cross_driving_names_the_driving_clip_and_is_another_prediction(tmp_path: Path, manifest: PredictionManifest) -> None:
+    driven = dataclasses.replace(manifest.clips[0], driving_clip_id="b")
+    cross = dataclasses.replace(manifest, driving="cross", clips=(driven,))
+    write_manifest(tmp_path, cross)
+    assert read_manifest(tmp_path) == cross
+    assert cross.prediction_id != manifest.prediction_id
+    with pytest.raises(UserError, match="driving is 'other'"):
+        dataclasses.replace(manifest, driving="other")
+    for wrong in ({"driving": "cross"}, {"clips": (driven,)}):
+        with pytest.raises(UserError, match="clip a: driving_clip_id names another person's clip"):
+            dataclasses.replace(manifest, **wrong)  # type: ignore[arg-type]

@@ -1,0 +1,89 @@
+"""write_ablation(): one ablation as a page, and as text, Markdown, LaTeX and CSV beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.compute as pc
+from markupsafe import Markup
+
+from eval.ablation_study import Study
+from eval.ablation_table import AblationTable, ablation_table, difference_grid, findings, tidy_csv
+from eval.grid import NEEDS, as_html, as_latex, as_markdown, as_text
+from eval.page import markdown_cell, render, write_file
+from eval.protocols import protocol_named
+from eval.training_curves import Curve, stage_curves
+from pipelines.lake import Lake
+from pipelines.tables import one_of
+
+SUFFIXES: Mapping[str, str] = {"html": ".html", "markdown": ".md", "latex": ".tex", "csv": ".csv", "text": ".txt"}
+"""Format -> ending of its file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What a page is about: the paper, the number of its table (None where it prints none), and both in words."""
+
+    paper: str
+    number: str | None
+    title: str
+    about: str
+
+
+def write_ablation(lake: Lake, study: Study, subject: Subject, path: Path) -> Path:
+    """Write `path` (.html) and its twins of SUFFIXES; returns the path of the HTML."""
+    table = ablation_table(study, title=subject.title, paper=subject.paper, number=subject.number)
+    everything = difference_grid(study, everything=True)
+    page = {
+        "title": subject.title,
+        "about": f"{subject.about[:1].upper()}{subject.about[1:]}: every row is trained, animated and scored as the full method, but for one part.",
+        "findings": findings(study),
+        "standin": protocol_named(study.protocol).standin,
+        "table": table,
+        "differences": Markup(as_html(everything)) if everything else None,
+        "curves": _curves(lake, study),
+        "time": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    write_file(path, render("ablation.html", page))
+    for style in ("markdown", "latex", "csv", "text"):
+        write_file(path.with_suffix(SUFFIXES[style]), ablation_text(study, table, style))
+    return path
+
+
+def ablation_text(study: Study, table: AblationTable, style: str, width: int = 0) -> str:
+    """The ablation in a format of SUFFIXES but html. width: columns of a terminal, 0 = as wide as it needs."""
+    if style == "csv":
+        return tidy_csv(study, table)
+    moves = difference_grid(study)
+    grids = [table.joined(), *([moves] if moves else [])]
+    if style == "latex":
+        said = "".join(f"% {line}\n" for line in findings(study) if line.isascii())
+        return said + NEEDS + "\n".join(as_latex(grid).removeprefix(NEEDS) for grid in grids)
+    if style == "markdown":
+        return "\n".join([*map(as_markdown, grids), *(f"- {markdown_cell(line)}" for line in findings(study))]) + "\n"
+    joined = as_text(grids[0])
+    texts = [joined] if not width or _wide(joined) <= width else [as_text(grid) for grid in table.apart()]
+    return "\n".join([*texts, *(as_text(grid) for grid in grids[1:]), *findings(study)]) + "\n"
+
+
+def _wide(text: str) -> int:
+    """Columns of the widest line of a table; notes may be broken by the terminal."""
+    return max(len(line) for line in text.splitlines() if not line.startswith("note: "))
+
+
+def terminal_width() -> int:
+    """Columns of the terminal."""
+    return shutil.get_terminal_size((200, 24)).columns
+
+
+def _curves(lake: Lake, study: Study) -> list[Curve]:
+    ids = {prediction for run in study.runs.values() for prediction in run.predictions}
+    rows = lake.rows(
+        "predictions", one_of("prediction_id", ids) & (pc.field("checkpoint_id") != ""), ["prediction_id", "checkpoint_id", "variant"]
+    )
+    used = {row["prediction_id"]: (row["checkpoint_id"], row["variant"]) for row in rows}
+    return stage_curves(lake, used.values())

@@ -1,0 +1,188 @@
+"""How clips are made by a denoiser: poses drawn for the window that asks, guidance, windows, and decoding in pieces."""
+
+# F = frames of the clip, S = frames of a window
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.animator import Driving, Reference
+from models.clip_dataset import Batch, Points, draw_poses, to_frames, to_signed, to_unit
+from models.guidance import Condition, guide, null_conditions
+from models.latents import LatentCodec
+from models.noise import make_scheduler
+from models.on_device import device_of, on_device
+from models.sampling_loop import Predict, WeightsOf, WindowsAt, sample_windows
+from models.stage_loss import Denoiser
+from models.training_loop import generator_for
+from models.windows import flat_weights, uniform_windows
+from pipelines.clip import Frames
+from pipelines.retarget import Retarget, retarget
+
+DECODED_AT_ONCE = 8  # frames; what a long clip holds in memory as pictures
+_DRAWN_BYTES = 64 << 20  # pose images that are kept: 1,365 frames of 128x128, 37 of 768x768
+
+AnyCondition = TypeVar("AnyCondition", bound=Condition)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """DDIM, eta 0."""
+
+    steps: int = 20
+    guidance_scale: float = 3.5
+    window: int = 24
+    overlap: int = 4
+    retarget: Retarget = "limb"
+    shared_noise: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(f"overlap={self.overlap} must be at least 0 and smaller than window={self.window}")
+
+
+class DrawnPoses:
+    """Pose images [F, 3, H, W] in [0, 1] of a long clip, drawn for the window that asks; the latest are kept, up to 64 MB."""
+
+    def __init__(self, points: Points, scores: Points, size: tuple[int, int]) -> None:
+        self._points, self._scores, self._size = points, scores, size
+        self._kept: dict[int, Frames] = {}
+        self._most = max(1, _DRAWN_BYTES // (size[0] * size[1] * 3))
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __getitem__(self, frames: list[int]) -> Tensor:
+        return to_unit(np.stack([self._drawn(frame) for frame in frames]))
+
+    def _drawn(self, frame: int) -> Frames:
+        image = self._kept.pop(frame, None)
+        if image is None:
+            image = draw_poses(self._points[frame : frame + 1], self._scores[frame : frame + 1], self._size)[0]
+        self._kept[frame] = image
+        if len(self._kept) > self._most:
+            del self._kept[next(iter(self._kept))]
+        return image
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipCondition(Generic[AnyCondition]):
+    """The condition of a whole clip: what holds for every frame, and what each window's frames add.
+
+    still: a Condition of one reference; of(still, frames): the same with the pose (and a method's other fields) of those frames.
+    """
+
+    still: AnyCondition
+    frames: int
+    of: Callable[[AnyCondition, list[int]], AnyCondition]
+
+    def at(self, frames: list[int]) -> AnyCondition:
+        """The condition of a window's frames."""
+        return self.of(self.still, frames)
+
+
+def with_poses(still: AnyCondition, poses: Tensor | DrawnPoses) -> ClipCondition[AnyCondition]:
+    """A clip's condition of which only the poses [F, 3, H, W] differ between frames."""
+    return ClipCondition(still=still, frames=len(poses), of=lambda condition, frames: replace(condition, pose=poses[frames]))
+
+
+Guide = Callable[[Callable[[], Tensor], Tensor], Tensor]
+"""(how to get the unconditional prediction, the conditional one) -> the guided one."""
+
+
+def usual_guidance(scale: float) -> Guide:
+    """e_u + w (e_c - e_u); w = 1 never runs the unconditional branch. The branches run one after the other."""
+    return lambda unconditional, conditional: conditional if scale == 1.0 else guide(unconditional(), conditional, scale)
+
+
+def predictor(network: Denoiser, condition: ClipCondition[Any], guided: Guide, null: Callable[[Any], Any] | None = None) -> Predict:
+    """Guided prediction of one window. null: the unconditional condition of one; default: its reference dropped, its pose kept."""
+    nothing = null or (lambda here: null_conditions(here, torch.ones_like(here.dropped)))
+
+    def predict(latents: Tensor, window: list[int], timestep: int) -> Tensor:
+        here = on_device(condition.at(window), latents.device)
+        times = torch.tensor([timestep], device=latents.device)
+        return guided(lambda: network(latents[None], times, nothing(here))[0], network(latents[None], times, here)[0])
+
+    return predict
+
+
+def initial_noise(frames: int, shape: Sequence[int], seed: int, *, shared: bool) -> Tensor:
+    """[F, C, h, w] Gaussian noise, independent or the same for every frame."""
+    if shared:
+        return torch.randn(1, *shape, generator=generator_for(seed, 0)).expand(frames, *shape).clone()
+    return torch.randn(frames, *shape, generator=generator_for(seed, 0))
+
+
+@torch.no_grad()
+def generate_latents(
+    network: Denoiser,
+    condition: ClipCondition[Any],
+    sampling: Sampling,
+    seed: int,
+    *,
+    advance: Callable[[], None] | None = None,
+    windows_at: WindowsAt | None = None,
+    weights_of: WeightsOf = flat_weights,
+    guided: Guide | None = None,
+    null: Callable[[Any], Any] | None = None,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """[F, C, h, w] latents, in the codec's units, of one reference and F frames.
+
+    Defaults: uniform windows with equal weights, the usual guidance, and `initial_noise`.
+    """
+    latent = condition.still.reference_latent
+    if noise is None:
+        noise = initial_noise(condition.frames, latent.shape[1:], seed, shared=sampling.shared_noise).to(latent)
+    fixed = uniform_windows(condition.frames, sampling.window, sampling.overlap)
+    made = sample_windows(
+        predictor(network, condition, guided or usual_guidance(sampling.guidance_scale), null),
+        noise,
+        make_scheduler(network.noise),
+        sampling.steps,
+        windows_at or (lambda _: fixed),
+        weights_of,
+        advance,
+    )
+    return network.additions.restored(made, latent)
+
+
+def generate_batch(make: Callable[[Any], Tensor], codec: LatentCodec, whole: Condition, batch: Batch) -> Tensor:
+    """[R, K, 3, H, W] in [-1, 1] for a training batch, for the periodic pictures.
+
+    whole: the batch's condition; make: latents [K, C, h, w] of the condition of one reference and its K poses.
+    """
+    references, each = batch.latents.shape[:2]
+    return torch.stack([codec.decode(make(whole.of_reference(i, each))) for i in range(references)])
+
+
+def decoded_pieces(codec: LatentCodec, latents: Tensor) -> Iterator[Frames]:
+    """uint8 [<= 8, H, W, 3] pieces of latents [F, C, h, w], in order; only the latents' memory grows with the clip."""
+    for part in latents.split(DECODED_AT_ONCE):
+        yield to_frames(codec.decode(part))
+
+
+def followed(rule: Retarget, reference: Reference, driving: Driving) -> Driving:
+    """The driving motion on the reference's skeleton."""
+    points = retarget(rule, driving.points, driving.scores, reference.points, reference.scores)
+    return replace(driving, points=points)
+
+
+@torch.no_grad()
+def still_of(network: Any, codec: LatentCodec, image: Frames) -> dict[str, Tensor]:
+    """The fields of a Condition of one reference image uint8 [H, W, 3], without poses."""
+    device = device_of(network)
+    signed = to_signed(image[None]).to(device)
+    return {
+        "reference_latent": codec.encode(signed).to(device),
+        "image_tokens": network.image_tokens(signed),
+        "pose": signed.new_empty(0, *signed.shape[1:]),
+        "dropped": torch.zeros(1, dtype=torch.bool, device=device),
+    }

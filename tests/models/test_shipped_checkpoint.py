@@ -1,0 +1,91 @@
+"""Packed checkpoints: how far they are from what was packed, how small they are, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.animate_anyone.config import AnimateAnyoneConfig
+from models.animate_anyone.network import fresh_network, load_network
+from models.checkpoint import WEIGHTS, read_manifest, save_checkpoint, verify
+from models.shipped_checkpoint import PACKED, STEP_OF_DIFFERENCE, STEP_OF_WHOLE, is_packed, packed, restored, ship, unpacked
+from pipelines.errors import UserError
+
+
+def test_restored_weights_are_off_by_half_a_step_at_most() -> None:
+    torch.manual_seed(0)
+    base = {"a.weight": torch.randn(128, 64)}
+    weights = {"a.weight": base["a.weight"] + 0.01 * torch.randn(128, 64), "b.weight": torch.randn(96, 96), "norm.bias": torch.randn(32)}
+    again = restored(packed(weights, base), base)
+    assert set(again) == set(weights)
+    for name, share in (("a.weight", STEP_OF_DIFFERENCE * 0.01), ("b.weight", STEP_OF_WHOLE)):
+        assert float((again[name] - weights[name]).abs().max()) <= 0.5 * share * 1.02 + 1e-6
+    assert torch.equal(again["norm.bias"], weights["norm.bias"].half().float())
+
+
+def test_what_did_not_change_costs_nothing_and_comes_back_exactly() -> None:
+    weight = torch.randn(256, 256)
+    made = packed({"w": weight}, {"w": weight})
+    assert not made["w"].any()
+    assert torch.equal(restored(made, {"w": weight})["w"], weight)
+
+
+def test_a_base_of_another_shape_is_none() -> None:
+    weight = torch.randn(128, 64)
+    again = restored(packed({"w": weight}, {"w": torch.randn(64, 128)}), {"w": torch.randn(64, 128)})
+    assert float((again["w"] - weight).abs().max()) <= 0.06
+
+
+@pytest.fixture
+def shipped(tiny: AnimateAnyoneConfig, tmp_path: Path) -> tuple[Path, Path, dict[str, list[Path]]]:
+    """A checkpoint a little away from its base, and what is shipped of it."""
+    torch.manual_seed(0)
+    network = fresh_network(tiny)
+    base = tmp_path / "base.safetensors"
+    save_file({name: value.contiguous() for name, value in network.made_of.denoising_unet.state_dict().items()}, base)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    save_checkpoint(tmp_path / "whole", network.parts(), {"checkpoint_id": "0" * 16, "method": "animate_anyone", "variant": "tiny"})
+    bases = {"denoising_unet": [base], "reference_unet": [base]}
+    ship(tmp_path / "whole", tmp_path / "small", bases)
+    return tmp_path / "whole", tmp_path / "small", bases
+
+
+def test_a_shipped_checkpoint_loads_as_the_method_loads_any(
+    tiny: AnimateAnyoneConfig, shipped: tuple[Path, Path, dict[str, list[Path]]]
+) -> None:
+    whole, small, bases = shipped
+    verify(small)
+    assert (is_packed(small), is_packed(whole)) == (True, False)
+    assert read_manifest(small)["checkpoint_id"] == "0" * 16
+    with unpacked(small, bases) as folder:
+        ours, theirs = load_network(tiny, folder), load_network(tiny, whole)
+    assert not folder.exists()
+    for name, value in theirs.state_dict().items():
+        assert float((ours.state_dict()[name] - value).abs().max()) <= 2e-3 * max(1.0, float(value.abs().max())), name
+    weights = sum(path.stat().st_size for path in whole.glob(f"*/{WEIGHTS}"))
+    assert sum(path.stat().st_size for path in small.glob(f"*/{PACKED}")) < 0.35 * weights  # of tensors as small as these
+
+
+def test_another_base_is_refused(shipped: tuple[Path, Path, dict[str, list[Path]]], tmp_path: Path) -> None:
+    _, small, bases = shipped
+    changed = {name: value + 1e-3 for name, value in load_file(bases["reference_unet"][0]).items()}
+    save_file(changed, tmp_path / "other.safetensors")
+    with (
+        pytest.raises(UserError, match="denoising_unet was packed against another base"),
+        unpacked(small, {key: [tmp_path / "other.safetensors"] for key in bases}),
+    ):
+        pass
+
+
+def test_a_damaged_checkpoint_is_not_shipped(shipped: tuple[Path, Path, dict[str, list[Path]]], tmp_path: Path) -> None:
+    whole, _, bases = shipped
+    (whole / "pose_guider" / "config.json").write_text(json.dumps({}))
+    with pytest.raises(UserError, match=r"pose_guider/config.json"):
+        ship(whole, tmp_path / "again", bases)
+    assert not (tmp_path / "again").exists()
