@@ -14,7 +14,7 @@ test: $(READY)          ## set up, then ruff, mypy, import-linter and the fast t
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(READY)     ## kill, resume, Ray and end-to-end tests
 	$(BIN)/python -m pytest -m slow

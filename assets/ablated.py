@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from eval.ablation_study import Study, Wanted, run_study
 from eval.method_names import TITLES
 from models.ablation_plan import Plan, plan
 from models.ablations import ABLATIONS, BASES, Ablation, not_offered
-from pipelines.errors import UserError
+from pipelines.errors import MissingWeightsError, UserError
 from pipelines.lake import Lake
 from pipelines.sources import registry
 
@@ -48,10 +48,11 @@ class Request:
 
     def missing(self) -> dict[str, str]:
         """Label -> why the row cannot be run. Raises UserError where the full method itself cannot."""
-        missing = not_offered(self.ablation, self.base)
+        missing = {**not_offered(self.ablation, self.base)}
+        missing |= _without_weights(self, [row.printed for row in self.ablation.rows if row.printed not in missing])
         if self.ablation.full in missing:
             raise UserError(
-                f"{self.ablation.name} cannot be run with --base {self.base}: {missing[self.ablation.full]}; the sizes are: {', '.join(BASES)}"
+                f"{self.ablation.name} cannot be run with --base {self.base}: {missing[self.ablation.full]} (the sizes are: {', '.join(BASES)})"
             )
         return missing
 
@@ -60,6 +61,19 @@ class Request:
         missing = self.missing()
         there = [row.printed for row in self.ablation.rows if row.printed not in missing]
         return sorted(there, key=lambda label: label != self.ablation.full)
+
+
+def _without_weights(request: Request, labels: Sequence[str]) -> dict[str, str]:
+    """Label -> which pretrained file is not at hand."""
+    from models.methods import method_named
+
+    method, said = method_named(request.ablation.method), dict[str, str]()
+    for label in labels:
+        try:
+            method.weights_digest(str(request.ablation.row(label).variant(request.base)))
+        except MissingWeightsError as error:
+            said[label] = str(error)
+    return said
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from eval.ablation import ablation_tables
+from eval.accuracy_section import accuracy_rows
 from eval.cross_table import cross_sections
 from eval.drill_down import cautions, changes, comparisons, extremes, scores_of, timelines
 from eval.latex import table_latex
@@ -110,6 +111,7 @@ def _findings(
         "extremes": extremes(table, scores),
         "changes": changes(lake, table),
         "timelines": timelines(lake, table),
+        "accuracy": accuracy_rows(lake, table.dataset, table.split),
         "made": _made_from(lake, table, predictions),
     }
 

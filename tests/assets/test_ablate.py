@@ -24,10 +24,10 @@ from models.ablations import ABLATIONS
 from models.model_key import ModelKey
 from models.train import checkpoint_ids, recipe_of
 from pipelines.code_version import ROOT
-from pipelines.errors import UserError
+from pipelines.errors import MissingWeightsError, UserError
 from pipelines.lake import Lake
 from pipelines.sources.registry import Dataset, load, register
-from tests.toy_method import JOURNAL, STEP_SECONDS, toy_methods
+from tests.toy_method import JOURNAL, STEP_SECONDS, ToyMethod, toy_methods
 
 NAME = "performers_toy"
 OPTIONS = {"train_identities": 1, "test_identities": 2, "train_clips": 1, "test_clips": 1, "frames": 8}
@@ -194,6 +194,22 @@ def test_the_demos_people_are_made_when_missing_and_seen_through_what_is_new(tmp
     assert prepared(instance, lake, request).extractors == ("dwpose_tiny", "scrfd_tiny", "clothing_tiny", "truth")
     with pytest.raises(UserError, match="no data set 'nobody'"):
         prepared(instance, lake, Request(ablation=ABLATIONS["hfca_5"], dataset="nobody", base="demo", seeds=(0,)))
+
+
+def test_a_row_whose_weights_are_not_at_hand_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lacking(ToyMethod):
+        def weights_digest(self, variant: str) -> str:
+            if variant == lacking:
+                raise MissingWeightsError(f"a file of {variant} is not at hand")
+            return ""
+
+    monkeypatch.setattr("models.methods.methods", lambda: {"hfca": Lacking("hfca")})
+    lacking = "demo-no_stode"
+    assert REQUEST.missing() == {"STODE: w/o": "a file of demo-no_stode is not at hand"}
+    assert REQUEST.labels() == ["STODE: w/", 'STODE: temporal modelling only ("0" row)']
+    lacking = "demo"
+    with pytest.raises(UserError, match="hfca_5 cannot be run with --base demo: a file of demo is not at hand"):
+        REQUEST.labels()
 
 
 def _demo(*extractors: str) -> Dataset:

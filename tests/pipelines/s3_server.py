@@ -138,5 +138,5 @@ def s3_server() -> Iterator[S3Server]:
         boto3.client("s3", endpoint_url=server.endpoint, **keys).create_bucket(Bucket="lakes")
         yield server
     finally:
-        process.terminate()
+        process.kill()  # a shell may have told us to ignore SIGTERM, and children inherit that
         process.join()
