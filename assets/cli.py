@@ -93,7 +93,7 @@ def demo(methods: str) -> None:
 @click.option(
     "--variant",
     default=None,
-    help="Size and length of the method's training: demo, brief (a few steps), paper (its sizes and weights; CPU only so far).",
+    help="Size and length of the method's training: demo, brief (a few steps), paper (its sizes and weights, on a GPU).",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the method's training.")
 @click.option("--clip", "clips", multiple=True, help="Train on and animate only this clip; may be repeated.")

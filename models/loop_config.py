@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Optimizer = Literal["adamw", "adamw_8bit", "adam"]
@@ -50,6 +50,11 @@ class LoopConfig:
     def shaping(self) -> dict[str, Any]:
         """The fields that decide what is learnt; left out: where it is computed and how often it is looked at."""
         return {name: value for name, value in asdict(self).items() if name not in _NOT_SHAPING}
+
+
+def on_gpu(loop: LoopConfig) -> LoopConfig:
+    """The loop as networks of the papers' sizes need it: a GPU, bfloat16, and activations that are computed twice instead of kept."""
+    return replace(loop, device="cuda", precision="bfloat16", gradient_checkpointing=True)
 
 
 def rate_at(config: LoopConfig, step: int) -> float:

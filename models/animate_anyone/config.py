@@ -8,6 +8,7 @@ from typing import Any, Literal
 from models.autoencoders import DEMO_CHANNELS
 from models.clip_sampling import Sampling
 from models.demo_additions import DemoAdditions
+from models.loop_config import on_gpu
 from models.noise import NoiseConfig
 from models.stage_config import PairStage, WindowStage
 from models.training_loop import LoopConfig
@@ -58,14 +59,16 @@ class AnimateAnyoneConfig:
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     # Sec. 4.1: 30 000 steps of 64 single frames on 4 A100 [P]
     stage_1: PairStage = field(
-        default_factory=lambda: PairStage(loop=LoopConfig(steps=30_000, learning_rate=1e-5, accumulation=4, ema_decay=None))
+        default_factory=lambda: PairStage(loop=on_gpu(LoopConfig(steps=30_000, learning_rate=1e-5, accumulation=4, ema_decay=None)))
     )
     # Table 4's ControlNet on the reference: trained behind a frozen stage 1, as long as it
     stage_1b: PairStage = field(
-        default_factory=lambda: PairStage(loop=LoopConfig(steps=30_000, learning_rate=1e-5, accumulation=4, ema_decay=None))
+        default_factory=lambda: PairStage(loop=on_gpu(LoopConfig(steps=30_000, learning_rate=1e-5, accumulation=4, ema_decay=None)))
     )
     # 10 000 steps of 4 clips of 24 frames [P]
-    stage_2: WindowStage = field(default_factory=lambda: WindowStage(loop=LoopConfig(steps=10_000, learning_rate=1e-5, ema_decay=None)))
+    stage_2: WindowStage = field(
+        default_factory=lambda: WindowStage(loop=on_gpu(LoopConfig(steps=10_000, learning_rate=1e-5, ema_decay=None)))
+    )
     # 20 steps, windows of 24 [P]; guidance 3.5 and overlap 4 [R]; the driving skeleton's length is rescaled to the reference's [P]
     sampling: Sampling = field(default_factory=Sampling)
 
@@ -91,7 +94,7 @@ _DEMO_NETWORK = NetworkConfig(
     guider_widths=(8, 16, 32, 48),
     resnet_weights=None,
     # residual_scale: measured on frames ten apart of the demo's training clips; skip_std: most of a clip's picture does not move
-    additions=DemoAdditions(hint=True, residual=True, residual_scale=0.43, skip_std=0.15),
+    additions=DemoAdditions(hint=True, residual=True, residual_scale=0.55, skip_std=0.15),
 )
 _DEMO_PAIRS = PairStage(
     loop=LoopConfig(steps=300, learning_rate=2e-3, warmup_steps=15, decay="cosine"), references=4, targets=3, augment=False, distance=8

@@ -10,6 +10,7 @@ from models import clip_sampling
 from models.autoencoders import DEMO_CHANNELS
 from models.demo_additions import DemoAdditions
 from models.identity_loss import L2On
+from models.loop_config import on_gpu
 from models.noise import NoiseConfig
 from models.pose_guider import Variant
 from models.stage_config import PairStage, Stage, WindowStage
@@ -181,7 +182,7 @@ class HfcaConfig:
 
 
 def _adamw(steps: int, accumulation: int = 1) -> LoopConfig:
-    return LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None)
+    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None))
 
 
 PAPER = HfcaConfig()  # expects TikTok PSNR 30.27, SSIM .763, LPIPS .187, FID 43.12, FID-VID 39.57, FVD 168.27 (Table 1)
@@ -196,7 +197,7 @@ DEMO = HfcaConfig(
     base_unet="demo",
     image_encoder=None,
     shape=UnetShape(channels=(48, 88), layers=1, heads=4, token_dim=96, norm_groups=8, latent_channels=DEMO_CHANNELS, motion_heads=4, motion_frames=32),
-    additions=DemoAdditions(hint=True, residual=True, residual_scale=0.43, skip_std=0.15),  # AnimateAnyone's demo
+    additions=DemoAdditions(hint=True, residual=True, residual_scale=0.55, skip_std=0.15),  # AnimateAnyone's demo
     noise=NoiseConfig(),
     pose=PoseNet(widths=(8, 16, 32, 48)),
     ipm=IdentityPreservation(least_face_px=8.0, recogniser="face_recogniser_tiny", perceptual="vgg_tiny"),

@@ -10,6 +10,7 @@ from models import clip_sampling
 from models.autoencoders import DEMO_CHANNELS
 from models.demo_additions import DemoAdditions
 from models.guidance import GuidanceForm
+from models.loop_config import on_gpu
 from models.noise import NoiseConfig, shift_of_size
 from models.reference_attention import Fusion
 from models.stage_config import PairStage, Stage, WindowStage
@@ -152,7 +153,7 @@ def _temporal(steps: int, size: tuple[int, int] | None = None, static: float = 0
 
 def _adam(steps: int, accumulation: int = 1) -> LoopConfig:
     """Adam [P] at a rate that the paper does not name."""
-    return LoopConfig(steps=steps, learning_rate=1e-5, optimizer="adam", accumulation=accumulation, ema_decay=None)
+    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, optimizer="adam", accumulation=accumulation, ema_decay=None))
 
 
 PAPER = HiaConfig()  # expects HumanDance PSNR 20.45, SSIM .799, LPIPS .0740, FID 17.84, FID-VID 4.91, FVD 50.33 (Table 1a)

@@ -171,7 +171,7 @@ def test_the_command_shows_lists_and_refuses(project: Project, done: Outcome) ->
         (["--paper", "hfca"], "give --paper and --table"),
         ([*options, "--seeds", "0,x"], "--seeds 0,x"),
         ([*options, "--base", "huge"], "no variant huge yet"),
-        (["--paper", "hia", "--table", "2", "--dataset", NAME], "there is no method hia yet"),
+        (["--paper", "hia", "--table", "2", "--dataset", NAME], "no method 'hia'"),
     ):
         refused = _invoke(*wrong)
         assert isinstance(refused.exception, UserError), wrong

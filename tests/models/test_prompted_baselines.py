@@ -52,7 +52,9 @@ _STAGES: dict[str, Any] = {
 
 def _small(config: Any) -> Any:
     base = replace(
-        config.networks.base, guider_widths=(4, 8, 8), shape=replace(config.networks.base.shape, motion_heads=2, motion_frames=8)
+        config.networks.base,
+        guider_widths=(4, 8, 8),
+        shape=replace(config.networks.base.shape, latent_channels=16, motion_heads=2, motion_frames=8),
     )
     sampling = replace(config.sampling, steps=2, window=4, overlap=1)
     return replace(config, networks=replace(config.networks, base=base), sampling=sampling, **_STAGES)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from models import clip_sampling
 from models.controlled_unet import FRESH, TINY_FAMILY, BaseNetworks
 from models.ddim import STABLE_DIFFUSION
+from models.loop_config import on_gpu
 from models.noise import NoiseConfig
 from models.prompted_denoiser import PromptedNetworks
 from models.stage_config import PairStage, Stage, WindowStage
@@ -71,7 +72,7 @@ class IpcConfig:
 
 
 def _adamw(steps: int, accumulation: int = 1) -> LoopConfig:
-    return LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None)
+    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None))
 
 
 PAPER = IpcConfig()  # expects TikTok FVD 412.73, FID-VID 77.20; TED 381.28, 56.27 (HFCA, Table 2)

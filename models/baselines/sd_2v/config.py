@@ -9,6 +9,7 @@ from typing import Any, Literal
 from models.clip_sampling import Sampling
 from models.controlled_unet import FRESH, TINY_FAMILY, BaseNetworks
 from models.ddim import STABLE_DIFFUSION
+from models.loop_config import on_gpu
 from models.noise import NoiseConfig
 from models.prompted_denoiser import PromptedNetworks
 from models.stage_config import PairStage, Stage, WindowStage
@@ -54,7 +55,7 @@ class Sd2vConfig:
 
 
 def _adamw(steps: int, accumulation: int = 1) -> LoopConfig:
-    return LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None)
+    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None))
 
 
 PAPER = Sd2vConfig()  # expects UBC SSIM .894, FVD 175.4; TikTok .670, 225.5; TED .773, 158.3 (AnimateAnyone, Tables 1 to 3)
