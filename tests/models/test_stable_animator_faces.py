@@ -362,7 +362,8 @@ def test_an_optimised_face_is_nearer_for_a_recogniser_that_the_optimiser_never_s
     points, scores = (np.asarray(people.truth[name], np.float32) for name in ("keypoints", "scores"))
     boxes = landmark_boxes(points, scores, (128, 128))
     warps, images = landmark_warps(points, boxes), to_signed(np.array(people.frames))
-    noisy = codec.encode(images) + 0.5 * torch.randn(4, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    clean = codec.encode(images)
+    noisy = clean + 0.5 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
 
     def cosine(judge: nn.Module, latents: Tensor, first: int) -> float:
         rows = slice(first, first + 2)
