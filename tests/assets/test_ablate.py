@@ -19,7 +19,7 @@ from assets.ablate_command import ablate as command
 from assets.ablated import Outcome, Request, ablate, page_of, planned, prepared, written_table
 from assets.demo import DemoPlan
 from assets.partitions import model_partition
-from assets.run import prepare
+from assets.run import _code_location, prepare
 from models.ablations import ABLATIONS
 from models.model_key import ModelKey
 from models.train import checkpoint_ids, recipe_of
@@ -60,8 +60,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         patch.setenv("ROTOSCOPE_HOME", str(made.lake.root))
         patch.setenv(JOURNAL, str(made.journal))
         patch.setattr("models.methods.methods", toy_methods)
+        _code_location.cache_clear()  # its resources remember the lake of whoever asked first
         prepare(instance, made.lake, Dataset(name=NAME, kind="performers", options=OPTIONS), engine="serial")
         yield made
+    _code_location.cache_clear()
 
 
 @pytest.fixture(scope="module")
