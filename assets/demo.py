@@ -27,7 +27,7 @@ _SIGNALS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoPlan:
-    """models: method:variant:seed, the floor first; left_out: method -> why."""
+    """models: method:variant:seed, the floor first, each method's shipped checkpoint behind what the demo trains; left_out: method -> why."""
 
     dataset: registry.Dataset
     models: tuple[str, ...]
@@ -38,6 +38,7 @@ def plan_demo(methods: Sequence[str] = DEMO_METHODS) -> DemoPlan:
     """The plan for these methods, or for `all`. A method of which a network is not shipped is left out. Raises UserError for an unknown one."""
     from models.methods import method_named
     from models.methods import methods as known
+    from models.shipped_checkpoint import SHIPPED, is_shipped
 
     chosen = [name for name in known() if name != FLOOR] if list(methods) == ["all"] else list(dict.fromkeys(methods))
     models, extractors, left_out = [f"{FLOOR}:{method_named(FLOOR).default_variant}:0"], list(DEMO_EXTRACTORS), dict[str, str]()
@@ -48,6 +49,7 @@ def plan_demo(methods: Sequence[str] = DEMO_METHODS) -> DemoPlan:
             left_out[name] = reason
             continue
         models.append(f"{name}:{method_named(name).default_variant}:0")
+        models += [f"{name}:{SHIPPED}:0"] if is_shipped(name) else []
         extractors += [extractor for extractor in wanted if extractor not in extractors]
     if len(models) == 1 and left_out:
         raise UserError(f"no method can run: {'; '.join(f'{name}: {reason}' for name, reason in left_out.items())}")

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 
-@click.group(epilog="\b\nExamples:\n  rotoscope tiny list\n  rotoscope tiny train dwpose --out trial --steps 50")
+@click.group(
+    epilog="\b\nExamples:\n  rotoscope tiny list\n  rotoscope tiny train dwpose --out trial --steps 50\n  rotoscope tiny ship animate_anyone"
+)
 def tiny() -> None:
     """The tiny family: what is shipped, and training it again."""
 
@@ -47,3 +49,19 @@ def train_command(name: str, out: Path | None, steps: int | None, seed: int, thr
     facts = run_job(job_named(name), work=tiny_work(), out=out, seed=seed, steps=steps)
     scores = ", ".join(f"{score.replace('_', ' ')} {value:.4g}" for score, value in facts["scores"].items())
     click.echo(f"{out or SHIPPED / name}: {scores} after {facts['loop']['steps']} steps ({facts['seconds']} s)")
+
+
+@tiny.command(name="ship")
+@click.argument("method")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; default: the one that the project ships.")
+def ship_command(method: str, seed: int, out: Path | None) -> None:
+    """Train a method longer than the demo does, on many performers, and pack its checkpoint; what was cut off goes on."""
+    from assets.home import open_instance, open_lake
+    from assets.shipping import ship_method
+
+    with open_instance() as instance:
+        folder, card = ship_method(instance, open_lake(), method, seed=seed, out=out)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in card["scores"].items())
+    click.echo(f"{folder}: {size / 1e6:.2f} MB, {scores}")

@@ -47,6 +47,8 @@ _STANDINS = (
     "FID, FVD and LPIPS come from small stand-in networks with random weights: compare them inside this table only, with nothing outside."
 )
 
+_STANDIN_NETWORKS = {"lpips": "standin_lpips", "fid": "standin_frames", "fvd": "standin_windows"}
+
 DEMO_STANDIN = Protocol(
     name="demo_standin",
     summary=f"Native size, reference frame excluded. {_STANDINS}",
@@ -55,13 +57,13 @@ DEMO_STANDIN = Protocol(
     resize="none",
     window=16,
     stride=16,
-    networks={"lpips": "standin_lpips", "fid": "standin_frames", "fvd": "standin_windows"},
+    networks={**_STANDIN_NETWORKS, "face": "csim_tiny", "face_second": "csim_tiny_second", "pose": "dwpose_keypoints_tiny"},
     lpips_range=(-1.0, 1.0),
     reference="excluded",
     known_faults=(),
     standin=True,
-    metrics=(*_FRAMES, *_REGIONS, *_TIME),
-    source="the demo: same arithmetic as `standard`, networks from pipelines/tiny/standin_*",
+    metrics=(*_FRAMES, "csim", "csim_second", "pose_error", *_REGIONS, *_TIME),
+    source="the demo: same arithmetic as `standard`, networks from pipelines/tiny/standin_*; faces and poses by the tiny family's networks",
 )
 
 DEMO = replace(
@@ -92,6 +94,8 @@ STANDIN_128 = replace(
     summary=f"Native aspect at short side 128, reference frame excluded. {_STANDINS}",
     short_side=128,
     resize="pil-bicubic",
+    networks=_STANDIN_NETWORKS,  # the tiny family's networks know performers alone
+    metrics=(*_FRAMES, *_REGIONS, *_TIME),
     source="`demo_standin` for footage that is larger than what a demo-size method generates",
 )
 

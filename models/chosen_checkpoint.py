@@ -11,11 +11,10 @@ import pyarrow.compute as pc
 
 from models.checkpoint import MANIFEST, read_manifest, verify
 from models.methods import method_named
+from models.shipped_checkpoint import SHIPPED, is_shipped, shipped_folder
 from models.train import recipe_of
 from pipelines.errors import UserError
 from pipelines.lake import Lake
-
-SHIPPED = Path(__file__).resolve().parents[1] / "pipelines" / "tiny"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,10 +31,12 @@ class Chosen:
 def choose_checkpoint(lake: Lake, method: str, variant: str | None, named: str | None) -> Chosen:
     """What `--method`, `--variant` and `--checkpoint` mean; files are compared with their digests.
 
-    named: a checkpoint's folder or its id in the lake, which also says the variant; without one, the checkpoint that is shipped
-    for the variant (default: the method's own), else the last stage that finished last in the lake. Raises UserError.
+    named: a checkpoint's folder or its id in the lake, which also says the variant; without one and without a variant, the checkpoint
+    that is shipped; where none is, or a variant is named, the last stage of it that finished last in the lake. Raises UserError.
     """
     known = method_named(method)
+    if named is None and variant in (None, SHIPPED) and is_shipped(method):
+        return _shipped(method)
     wanted = variant or known.default_variant
     known.config(wanted)
     if not known.stages_of(wanted):
@@ -44,11 +45,18 @@ def choose_checkpoint(lake: Lake, method: str, variant: str | None, named: str |
         return Chosen(method=method, variant=wanted, folder=None)
     if named is not None:
         return _named(lake, method, variant, named)
-    found = _shipped(method, wanted) or _newest(lake, method, wanted)
+    found = _newest(lake, method, wanted)
     if found is None or found.folder is None:
         raise UserError(_how_to_get_one(lake, method, wanted))
     verify(found.folder)
     return found
+
+
+def _shipped(method: str) -> Chosen:
+    folder = shipped_folder(method)
+    verify(folder)
+    identity = str(read_manifest(folder)["checkpoint_id"])
+    return Chosen(method=method, variant=SHIPPED, folder=folder, checkpoint_id=identity, origin=f"shipped checkpoint {identity}")
 
 
 def _named(lake: Lake, method: str, variant: str | None, named: str) -> Chosen:
@@ -80,17 +88,6 @@ def _named(lake: Lake, method: str, variant: str | None, named: str) -> Chosen:
 def _serves(facts: Mapping[str, Any], method: str, variant: str) -> bool:
     """Whether a checkpoint (its manifest or row) is this variant's, or of one that trains the same and only samples otherwise."""
     return facts.get("variant") == variant or facts.get("recipe") == recipe_of(method, variant, method_named(method).stages_of(variant)[-1])
-
-
-def _shipped(method: str, variant: str) -> Chosen | None:
-    folder = SHIPPED / method
-    if not (folder / MANIFEST).is_file():
-        return None
-    manifest = read_manifest(folder)
-    if not _serves(manifest, method, variant):
-        return None
-    identity = str(manifest.get("checkpoint_id", ""))
-    return Chosen(method=method, variant=variant, folder=folder, checkpoint_id=identity, origin=f"shipped checkpoint {identity}")
 
 
 def _newest(lake: Lake, method: str, variant: str) -> Chosen | None:

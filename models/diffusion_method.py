@@ -17,7 +17,7 @@ from models.distributed_training import run_on_workers
 from models.latents import LatentCodec
 from models.loop_config import LoopConfig
 from models.on_device import device_at_hand
-from models.shipped_checkpoint import Bases, is_packed, unpacked
+from models.shipped_checkpoint import SHIPPED, Bases, is_packed, shipped_folder, unpacked
 from models.signals import SignalName
 from models.stage_training import StageRun
 from models.training_loop import StepRecord
@@ -57,11 +57,13 @@ class DiffusionMethod:
     shaping:      (config, stage) -> what shapes that stage and nothing later
     settings_of:  (config, stage) -> its settings, with the field `loop`
     train_stage:  (run, clips, config, codec) -> log
+    load_codec:   config -> its autoencoder
     load_network: (config, checkpoint folder) -> network
     additions:    config -> what departs from the paper, in words for manifest and report
     reads_sharpness: config -> whether the driving video's sharpness is a condition, which a score then says
     weight_files: config -> folders and files of pretrained networks, besides the autoencoder, whose content training depends on
     bases:        config -> what packed checkpoints are differences to (models/shipped_checkpoint.py)
+    shipped_from: the variant whose checkpoint the project ships; then there is a variant `shipped` that trains nothing and uses it
     """
 
     name: str
@@ -72,28 +74,33 @@ class DiffusionMethod:
     shaping: Callable[[Any, str], dict[str, Any]]
     settings_of: Callable[[Any, str], Any] = lambda config, stage: getattr(config, stage)
     train_stage: Callable[[StageRun, Sequence[TrainingClip], Any, LatentCodec], list[StepRecord]]
+    load_codec: Callable[[Any], LatentCodec] = lambda config: LatentCodec.load(autoencoder_folder(config.autoencoder))
     load_network: Callable[[Any, Path], Any]
     pieces: Pieces
     additions: Callable[[Any], list[str]]
     reads_sharpness: Callable[[Any], bool] = lambda _: False
     weight_files: Callable[[Any], list[Path]] = lambda _: []
     bases: Callable[[Any], Bases] = lambda _: {}
+    shipped_from: str | None = None
     sampling_code: tuple[str, ...] = ()
     training_code: tuple[str, ...] = ()
 
     def chosen(self, variant: str) -> Any:
         """The config of a variant. Raises UserError."""
-        if variant not in self.variants:
-            raise UserError(f"{self.name} has no variant {variant!r}; it has: {', '.join(self.variants)}")
-        return self.variants[variant]
+        known = self.variants[self.shipped_from] if variant == SHIPPED and self.shipped_from else self.variants.get(variant)
+        if known is None:
+            there = [*self.variants, *([SHIPPED] if self.shipped_from else [])]
+            raise UserError(f"{self.name} has no variant {variant!r}; it has: {', '.join(there)}")
+        return known
 
     def config(self, variant: str) -> dict[str, Any]:
         """All settings of a variant."""
         return asdict(self.chosen(variant))
 
     def stages_of(self, variant: str) -> tuple[str, ...]:
-        """The stages that a variant trains, in order."""
-        return self.stages_in(self.chosen(variant))
+        """The stages that a variant trains, in order; none where its checkpoint is shipped."""
+        config = self.chosen(variant)
+        return () if variant == SHIPPED else self.stages_in(config)
 
     def stage_config(self, variant: str, stage: str) -> dict[str, Any]:
         """What shapes one stage of a variant: variants that differ only later share its checkpoint."""
@@ -102,7 +109,8 @@ class DiffusionMethod:
     def weights_digest(self, variant: str) -> str:
         """Digest of the autoencoder's files and of those that training begins from (networks of a hub are named by the config)."""
         config = self.chosen(variant)
-        digests = [digest_of(path) for path in (autoencoder_folder(config.autoencoder), *self.weight_files(config))]
+        shipped = [shipped_folder(self.name)] if variant == SHIPPED else []
+        digests = [digest_of(path) for path in (autoencoder_folder(config.autoencoder), *self.weight_files(config), *shipped)]
         return digests[0] if len(digests) == 1 else digest_of_lines(*digests)
 
     def train(
@@ -131,21 +139,25 @@ class DiffusionMethod:
         loop: LoopConfig = self.settings_of(config, stage).loop
         if loop.workers > 1:
             run = replace(run, on_record=None)  # callbacks do not cross processes
-        codec = LatentCodec.load(autoencoder_folder(config.autoencoder))
+        codec = self.load_codec(config)
         arguments = {"run": run, "clips": clips, "config": config, "codec": codec}
         return run_on_workers(self.train_stage, loop, storage=out.with_name(f".{out.name}.ray"), arguments=arguments)
 
     def load(self, variant: str, checkpoint: Path | None) -> DiffusionAnimator:
-        """The network of a checkpoint. Raises UserError without one."""
+        """The network of a checkpoint, or of the one that is shipped. Raises UserError without one."""
         config = self.chosen(variant)
+        if variant == SHIPPED:
+            checkpoint = checkpoint or shipped_folder(self.name)
         if checkpoint is None:
             raise UserError(f"{self.name} needs a checkpoint; train {' and '.join(self.stages_in(config))} first")
-        codec = LatentCodec.load(autoencoder_folder(config.autoencoder))
+        codec = self.load_codec(config)
         packed = unpacked(checkpoint, self.bases(config)) if is_packed(checkpoint) else nullcontext(checkpoint)
         with packed as folder:
             network = self.load_network(config, folder).to(device_at_hand())
         animator = DiffusionAnimator(config, network, codec.to(device_at_hand()), self.pieces)
         animator.truth_sharpness = self.reads_sharpness(config)
+        if variant == SHIPPED:  # no row of a lake says what the clip was made with, so all of it belongs to the prediction's identity
+            animator.sampler = {**asdict(config), "weights": self.weights_digest(variant)}
         return animator
 
 

@@ -27,9 +27,12 @@ from torch import Tensor
 
 from models.checkpoint import MANIFEST, WEIGHTS, read_manifest, verify
 from models.training_loop import replace_folder
-from pipelines.errors import UserError
+from pipelines.code_version import ROOT
+from pipelines.errors import MissingWeightsError, UserError
 from pipelines.sources.scan import sha256_of
 
+SHIPPED = "shipped"  # the variant that uses one
+FOLDER = ROOT / "pipelines" / "tiny"
 PACKED = "weights.safetensors.zst"
 STEP_OF_DIFFERENCE, STEP_OF_WHOLE = 0.2, 0.1  # of the root mean square; an eighth of a percent and a thirtieth of a percent of its energy
 SMALL = 4096  # numbers; tensors with fewer stay in half precision
@@ -38,8 +41,11 @@ Bases = Mapping[str, Sequence[Path]]
 """Part of a checkpoint -> safetensors files of the networks that it began from; together they hold its names, or some of them."""
 
 
-def ship(checkpoint: Path, folder: Path, bases: Bases) -> dict[str, Any]:
-    """Write `folder`, a packed copy of `checkpoint`; returns its manifest, with the digests of the bases. Raises UserError."""
+def ship(checkpoint: Path, folder: Path, bases: Bases, beside: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Write `folder`, a packed copy of `checkpoint`; returns its manifest, with the digests of the bases. Raises UserError.
+
+    beside: further text files by name.
+    """
     verify(checkpoint)
     manifest = read_manifest(checkpoint)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -52,6 +58,8 @@ def ship(checkpoint: Path, folder: Path, bases: Bases) -> dict[str, Any]:
         (target / PACKED).write_bytes(_compressed(save(packed(load_file(part / WEIGHTS), base))))
     files = {path.relative_to(partial).as_posix(): sha256_of(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     facts = {**manifest, "files": files, "packed": _digests(bases)}
+    for name, text in (beside or {}).items():
+        (partial / name).write_text(text)
     (partial / MANIFEST).write_text(json.dumps(facts, indent=1, sort_keys=True))
     replace_folder(partial, folder)
     return facts
@@ -103,6 +111,19 @@ def unpacked(folder: Path, bases: Bases) -> Iterator[Path]:
             save_file({key: value.contiguous() for key, value in weights.items()}, target / WEIGHTS)
         shutil.copy(folder / MANIFEST, whole)
         yield whole
+
+
+def shipped_folder(method: str) -> Path:
+    """Where the project keeps a method's packed checkpoint. Raises MissingWeightsError where it has none."""
+    folder = FOLDER / method
+    if not (folder / MANIFEST).is_file():
+        raise MissingWeightsError(f"no checkpoint of {method} is shipped: {folder} has no {MANIFEST}; run: rotoscope tiny ship {method}")
+    return folder
+
+
+def is_shipped(method: str) -> bool:
+    """Whether the project ships a checkpoint of the method."""
+    return (FOLDER / method / MANIFEST).is_file()
 
 
 def is_packed(folder: Path) -> bool:

@@ -130,6 +130,16 @@ DEMO_BASE = replace(
     network=replace(_DEMO_NETWORK, unet=replace(_DEMO_NETWORK.unet, channels=(48, 88), token_dim=96)),
 )
 
+# An hour of one core instead of minutes: what the project ships a checkpoint of. A slower rate and a longer average than the demo's.
+LONG = replace(
+    DEMO_BASE,
+    stage_1=replace(_DEMO_PAIRS, loop=LoopConfig(steps=6000, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
+    stage_2=replace(
+        DEMO.stage_2,
+        loop=LoopConfig(steps=600, learning_rate=1e-3, warmup_steps=20, decay="cosine", ema_decay=0.99),
+    ),
+)
+
 _BRIEF_PAIRS = replace(_DEMO_PAIRS, references=2, loop=replace(_DEMO_PAIRS.loop, steps=10, probes=6, pictures=1))
 
 # A few steps of the demo's network: shows that a data set trains, animates and scores; its pictures mean nothing.
@@ -165,5 +175,6 @@ def ablations_of(name: str, config: AnimateAnyoneConfig) -> dict[str, AnimateAny
 _BASES = {"demo": DEMO, "demo_base": DEMO_BASE, "brief": BRIEF, "paper": PAPER}
 VARIANTS: dict[str, AnimateAnyoneConfig] = {
     **_BASES,
+    "long": LONG,
     **{name: variant for base, config in _BASES.items() for name, variant in ablations_of(base, config).items()},
 }

@@ -46,6 +46,7 @@ ANIMATE_ANYONE = DiffusionMethod(
     additions=additions_of,
     weight_files=weight_files,
     bases=bases,
+    shipped_from="long",
     sampling_code=("models/animate_anyone/sampling.py", *_NETWORK, *_PARTS, *SHARED_SAMPLING_CODE),
     training_code=("models/animate_anyone/stages.py", *_NETWORK, *_PARTS, *SHARED_TRAINING_CODE),
 )

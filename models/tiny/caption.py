@@ -12,12 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.clip import SIZE, normalised, picture, save_half, words_shooting, write_preprocessor
+from models.tiny.clip import LEARNT_FROM, MEASURED_ON, SIZE, normalised, picture, save_half, words_shooting, write_preprocessor
 from models.tiny.degradation import rng_of
-from models.tiny.face_crops import MANY_IDENTITIES
 from models.tiny.footage import Scenes, shoot
 from models.tiny.job import TinyJob
-from models.tiny.people import UNSEEN_IDENTITIES
 from models.tiny.vocabulary import sentences
 from models.training_loop import LoopConfig, LossAt
 from pipelines.clip import Frames
@@ -107,10 +105,11 @@ JOB = TinyJob(
     title="Tiny captioner",
     purpose="A sentence about a performer, their clothes, what they do and where, by a small BLIP, for Rotoscope's demo.",
     loop=LoopConfig(steps=2200, learning_rate=2e-3, warmup_steps=100, decay="cosine", weight_decay=2e-2, clip_norm=1.0),
-    draw=lambda cache: shoot(words_shooting(MANY_IDENTITIES, 6), cache),
+    draw=lambda cache: shoot(words_shooting(LEARNT_FROM), cache),
     build=make_blip,
     loss_of=loss_of,
     export=export,
-    measure=lambda folder, cache: scores(captioner(folder, "cpu"), shoot(words_shooting(UNSEEN_IDENTITIES, 14), cache)),
-    trained_on=f"performers {MANY_IDENTITIES.start}..{MANY_IDENTITIES.stop - 1}",
+    measure=lambda folder, cache: scores(captioner(folder, "cpu"), shoot(words_shooting(MEASURED_ON), cache)),
+    trained_on=f"performers {LEARNT_FROM.start}..{LEARNT_FROM.stop - 1}",
+    measured_on=f"performers {MEASURED_ON.start}..{MEASURED_ON.stop - 1}, never trained on",
 )

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.tiny.degradation import degraded, rng_of
-from models.tiny.face_crops import MANY_IDENTITIES
 from models.tiny.footage import Scenes, Shooting, shoot, styles
 from models.tiny.job import TinyJob
-from models.tiny.people import UNSEEN_IDENTITIES
 from models.tiny.vocabulary import make_tokenizer, save_tokenizer, sentences
 from models.training_loop import LoopConfig, LossAt
 from pipelines.clip import Frames
@@ -25,6 +23,9 @@ from pipelines.extractors.clip_image import MEAN, STD
 from pipelines.extractors.clothing import NAMES, PROMPT, probabilities, prompt_embeddings
 from pipelines.extractors.person_crops import crop_of
 from pipelines.extractors.pretrained_folder import load_strictly
+
+# Words need many outfits: with 320 people the clothes of each were learnt by heart (97 % of them right, and 31 % of unseen people's).
+LEARNT_FROM, MEASURED_ON = range(10_000, 16_000), range(20_000, 20_336)
 
 SIZE, PATCH, SHARED = 64, 8, 64  # px of the square picture, px of a patch, numbers of an embedding
 _BATCH = 64
@@ -179,7 +180,7 @@ def _retrieval(model: Any, processor: Any, scenes: Scenes) -> float:
     return float(np.mean(hits))
 
 
-def words_shooting(identities: range, clips: int) -> Shooting:
+def words_shooting(identities: range, clips: int = 1) -> Shooting:
     """Single frames of all styles with their words."""
     return Shooting(identities=(identities.start, identities.stop), styles=styles(), clips=clips)
 
@@ -189,10 +190,11 @@ JOB = TinyJob(
     title="Tiny CLIP",
     purpose="Pictures of performers and sentences about them in one space of 64 dimensions: clothing by prompts, image and text embeddings for the demo's generators.",
     loop=LoopConfig(steps=2600, learning_rate=1.5e-3, warmup_steps=100, decay="cosine", weight_decay=5e-2, clip_norm=1.0),
-    draw=lambda cache: shoot(words_shooting(MANY_IDENTITIES, 6), cache),
+    draw=lambda cache: shoot(words_shooting(LEARNT_FROM), cache),
     build=make_clip,
     loss_of=loss_of,
     export=export,
-    measure=lambda folder, cache: scores(folder, shoot(words_shooting(UNSEEN_IDENTITIES, 14), cache)),
-    trained_on=f"performers {MANY_IDENTITIES.start}..{MANY_IDENTITIES.stop - 1}",
+    measure=lambda folder, cache: scores(folder, shoot(words_shooting(MEASURED_ON), cache)),
+    trained_on=f"performers {LEARNT_FROM.start}..{LEARNT_FROM.stop - 1}",
+    measured_on=f"performers {MEASURED_ON.start}..{MEASURED_ON.stop - 1}, never trained on",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.animate_anyone.config import AnimateAnyoneConfig
+from models.animate_anyone.method import ANIMATE_ANYONE
 from models.animate_anyone.network import fresh_network, load_network
 from models.checkpoint import WEIGHTS, read_manifest, save_checkpoint, verify
 from models.shipped_checkpoint import PACKED, STEP_OF_DIFFERENCE, STEP_OF_WHOLE, is_packed, packed, restored, ship, unpacked
-from pipelines.errors import UserError
+from pipelines.errors import MissingWeightsError, UserError
 
 
 def test_restored_weights_are_off_by_half_a_step_at_most() -> None:
@@ -89,3 +91,21 @@ def test_a_damaged_checkpoint_is_not_shipped(shipped: tuple[Path, Path, dict[str
     with pytest.raises(UserError, match=r"pose_guider/config.json"):
         ship(whole, tmp_path / "again", bases)
     assert not (tmp_path / "again").exists()
+
+
+def test_the_shipped_variant_trains_nothing_and_says_what_it_is(
+    shipped: tuple[Path, Path, dict[str, list[Path]]], tiny: AnimateAnyoneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, small, bases = shipped
+    monkeypatch.setattr("models.shipped_checkpoint.FOLDER", tmp_path / "family")
+    method = replace(ANIMATE_ANYONE, variants={"demo": tiny, "long": tiny}, bases=lambda _: bases, weight_files=lambda _: [])
+    with pytest.raises(MissingWeightsError, match="rotoscope tiny ship animate_anyone"):
+        method.weights_digest("shipped")
+    (tmp_path / "family").mkdir()
+    (tmp_path / "family" / "animate_anyone").symlink_to(small)
+    assert method.stages_of("shipped") == ()
+    assert method.config("shipped") == method.config("long")
+    assert method.weights_digest("shipped") != method.weights_digest("long")
+    assert method.load("shipped", None).sampler["weights"] == method.weights_digest("shipped")
+    with pytest.raises(UserError, match="it has: demo, long, shipped"):
+        method.chosen("nobody")

@@ -340,6 +340,8 @@ class _Quiet(np.random.Generator):
 def test_the_many_people_of_recognisers_are_nobody_else() -> None:
     for others in (UNSEEN_IDENTITIES, range(2000), SOMEBODY):
         assert not set(face_crops.MANY_IDENTITIES) & set(others)
+        assert not set(clip.LEARNT_FROM) & set(others)
+    assert not set(clip.LEARNT_FROM) & {*clip.MEASURED_ON, *face_crops.MANY_IDENTITIES}
 
 
 FEW = range(UNSEEN_IDENTITIES.start, UNSEEN_IDENTITIES.start + 4)
