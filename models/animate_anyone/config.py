@@ -133,10 +133,11 @@ DEMO_BASE = replace(
 # An hour of one core instead of minutes: what the project ships a checkpoint of. A slower rate and a longer average than the demo's.
 LONG = replace(
     DEMO_BASE,
-    stage_1=replace(_DEMO_PAIRS, loop=LoopConfig(steps=6000, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
+    motion_adapter=None,
+    stage_1=replace(_DEMO_PAIRS, loop=LoopConfig(steps=4000, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
     stage_2=replace(
         DEMO.stage_2,
-        loop=LoopConfig(steps=600, learning_rate=1e-3, warmup_steps=20, decay="cosine", ema_decay=0.99),
+        loop=LoopConfig(steps=240, learning_rate=1e-3, warmup_steps=10, decay="cosine", ema_decay=0.98),
     ),
 )
 

@@ -128,7 +128,7 @@ JOB = TinyJob(
     name="base_unet",
     title="Text-conditioned base of the demo's generators",
     purpose="A UNet2DConditionModel that learnt performers' latents from their captions, in the place of Stable Diffusion's UNet.",
-    loop=LoopConfig(steps=9000, learning_rate=1.5e-3, warmup_steps=200, weight_decay=1e-2, decay="cosine", ema_decay=0.995, pictures=0),
+    loop=LoopConfig(steps=4500, learning_rate=1.5e-3, warmup_steps=200, weight_decay=1e-2, decay="cosine", ema_decay=0.995, pictures=0),
     draw=learnt_from,
     build=build,
     loss_of=loss_of,
