@@ -9,7 +9,9 @@ import click
 
 _EXAMPLES = (
     "\b\nExamples:\n  rotoscope animate --reference person.png --driving clip.mp4 --method animate_anyone --output out.mp4\n"
-    "  rotoscope animate --reference person.png --driving clip.mp4 --output out.mp4 --variant brief --no-side-by-side --frames 48"
+    "  rotoscope animate --reference person.png --driving clip.mp4 --output out.mp4 --variant brief --no-side-by-side --frames 48\n"
+    "  rotoscope animate --reference person.png --driving clip.mp4 --output out.mp4 --method hfca --signals body_mask=mediapipe\n"
+    "  rotoscope animate --reference person.png --driving clip.mp4 --output out.mp4 --method pose_animate --caption 'a woman in a red dress'"
 )
 
 
@@ -24,6 +26,14 @@ _EXAMPLES = (
 )
 @click.option(
     "--extractors", "extractor", default=None, help="Whose poses are followed, on photograph and video alike. Default: mediapipe."
+)
+@click.option(
+    "--signals", multiple=True, metavar="NAME=EXTRACTOR",
+    help="Who sees what the method needs beside poses (faces, body_mask, densepose, clothing, actions, caption); may be repeated. An extractor "
+    "alone stands for all that it gives. Default: that of the checkpoint's training, else the usual one.",
+)  # fmt: skip
+@click.option(
+    "--caption", default=None, help="A sentence that says what the photograph shows, for methods that read one; default: a captioner's."
 )
 @click.option("--retarget", type=click.Choice(["limb", "linear", "none"]), default="limb", show_default=True,
               help="How the driving skeleton is brought to the person of the photograph (docs/animate.md).")  # fmt: skip
@@ -40,6 +50,8 @@ def animate(
     variant: str | None,
     checkpoint: str | None,
     extractor: str | None,
+    signals: tuple[str, ...],
+    caption: str | None,
     retarget: str,
     side_by_side: bool,
     seed: int,
@@ -54,7 +66,8 @@ def animate(
     from pipelines.lake import Lake
 
     request = Request(
-        reference=reference, driving=driving, output=output, extractor=extractor or DEFAULT_EXTRACTOR, retarget=retarget,  # type: ignore[arg-type]
+        reference=reference, driving=driving, output=output, extractor=extractor or DEFAULT_EXTRACTOR, signals=signals,
+        caption=caption, retarget=retarget,  # type: ignore[arg-type]
         side_by_side=side_by_side, seed=seed, steps=steps, frames=frames, fps=_rate(fps),
     )  # fmt: skip
     chosen = choose_checkpoint(Lake(lake_root()), method, variant, checkpoint)

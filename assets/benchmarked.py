@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from assets.step import Step
 from eval.benchmark import benchmark
+from eval.cross_protocols import cross_protocol_of
 from eval.published import load_published
 from eval.report import write_report
 from eval.table import beats_floor, benchmark_table, table_text
@@ -28,24 +29,48 @@ def split_of(lake: Lake, dataset: str) -> str:
 
 
 def write_benchmark(step: Step) -> tuple[pa.Table, str]:
-    """(rows, the table as text)."""
+    """(rows, the tables as text): of the clips' own motion, and of those that another person drives, where there are some."""
     load_published(step.lake)
-    lineage = step.lineage(["scores", "metric_features", "predictions"], protocol=step.dataset.protocol)
-    rows = benchmark(
+    protocols = _protocols(step)
+    tables = [_table(step, protocol) for protocol in protocols]
+    titles = [f"{protocol}\n" if len(protocols) > 1 else "" for protocol in protocols]
+    texts = [title + table_text(benchmark_table(rows.to_pylist())) for title, rows in zip(titles, tables, strict=True)]
+    return pa.concat_tables(tables), "\n\n".join(texts)
+
+
+def _table(step: Step, protocol: str) -> pa.Table:
+    return benchmark(
         step.lake,
-        protocol=step.dataset.protocol,
+        protocol=protocol,
         dataset=step.dataset.name,
         split=split_of(step.lake, step.dataset.name),
         run_id=step.context.run.run_id,
-        lineage=lineage,
+        lineage=step.lineage(["scores", "metric_features", "predictions"], protocol=protocol),
     )
-    return rows, table_text(benchmark_table(rows.to_pylist()))
+
+
+def _protocols(step: Step) -> list[str]:
+    """The data set's own; the cross-identity one where somebody was driven by another. Raises UserError where there are no predictions."""
+    split_of(step.lake, step.dataset.name)
+    rows = step.lake.rows("predictions", pc.field("dataset") == step.dataset.name, ["driving_clip_id"])
+    crossed = {row["driving_clip_id"] is not None for row in rows}
+    own = step.dataset.protocol
+    return [cross_protocol_of(own) if kind else own for kind in sorted(crossed)]
 
 
 def floor_verdict(rows: pa.Table) -> list[str]:
-    """Models and metrics in which copying the reference is as good or better."""
+    """Models and metrics in which copying the reference is as good or better; each protocol is compared with itself."""
+    listed = rows.to_pylist()
+    return [
+        line
+        for protocol in sorted({row["protocol"] for row in listed})
+        for line in _losers([r for r in listed if r["protocol"] == protocol])
+    ]
+
+
+def _losers(rows: list[dict[str, Any]]) -> list[str]:
     models: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
-    for row in rows.to_pylist():
+    for row in rows:
         models.setdefault((row["method"], row["variant"], row["seed"]), {})[row["metric"]] = row
     floors = [cells for (method, _, _), cells in models.items() if method == FLOOR]
     if not floors:
@@ -60,15 +85,16 @@ def floor_verdict(rows: pa.Table) -> list[str]:
 
 
 def write_page(step: Step) -> Path:
-    """The report of the data set, reports/<data set>_<protocol>.html."""
+    """The report of the data set, reports/<data set>_<protocol>.html: under its own protocol, with a section for clips that others drive."""
     lake, dataset = step.lake, step.dataset
-    path = lake.root / "reports" / f"{dataset.name}_{dataset.protocol}.html"
+    protocol = _protocols(step)[0]
+    path = lake.root / "reports" / f"{dataset.name}_{protocol}.html"
     ran = [
         _commit(table, lake) for table in ("videos", "clips", "poses", "training_rows", "checkpoints", "predictions", "scores", "benchmark")
     ]
     page = write_report(
         lake,
-        protocol=dataset.protocol,
+        protocol=protocol,
         dataset=dataset.name,
         split=split_of(lake, dataset.name),
         path=path,

@@ -12,7 +12,7 @@ from pipelines.sources.performers import DEMO_OPTIONS
 DEMO = "performers_dance"
 FLOOR = "copy_reference"
 DEMO_METHODS = ("animate_anyone",)
-# Poses train and drive; `truth` only judges the others, and says where regions are.
+# Poses train and drive; faces and hands say where regions are; `truth` judges them, and says where bodies are.
 DEMO_EXTRACTORS = ("dwpose_tiny", "scrfd_tiny")
 _SIGNALS: Mapping[str, str] = {
     "hands": "dwpose_tiny",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from assets.step import Step
@@ -10,7 +11,7 @@ from eval.import_predictions import import_foreign
 from eval.predictions import import_predictions
 from pipelines.errors import UserError
 from pipelines.lake import Lake
-from pipelines.prediction_manifest import MANIFEST, PredictionManifest
+from pipelines.prediction_manifest import MANIFEST, DrivenBy, PredictionManifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,21 +24,25 @@ class Predicted:
     reused: int
 
 
-def make_predictions(step: Step) -> Predicted:
-    """Generate with the step's model, and import."""
+def make_predictions(step: Step, driving: DrivenBy) -> Predicted:
+    """Generate with the step's model, and import. Raises UserError where no clip could be made."""
     from models.generate import generate
 
-    generated = generate(step.lake, step.dataset, step.model)
+    generated = generate(step.lake, step.dataset, step.model, driving)
     if not generated.manifest.clips:
         raise UserError(f"{step.model} made no clip: {next(iter(generated.failures.values()), 'nothing was asked for')}")
     return _import(step, generated.folder, generated.reused)
 
 
-def import_folder(step: Step, folder: str) -> Predicted:
+def import_folder(step: Step, folder: str, driving: DrivenBy) -> Predicted:
     """Import clips made elsewhere: with a manifest, or in one of the layouts of docs/predictions.md (paired first, the report is logged).
 
-    Raises UserError when the manifest speaks of another data set or model.
+    Raises UserError when the manifest speaks of another data set or model, and for `driving` "cross": who drives stands in the manifest.
     """
+    if driving == "cross":
+        raise UserError(
+            f'folder {folder}: who drives its clips stands in its manifest ("driving", "driving_clip_id"); leave driving as self'
+        )
     path = Path(folder)
     if (path / MANIFEST).is_file():
         return _import(step, path, reused=0)
@@ -74,6 +79,14 @@ def _finish(step: Step, folder: Path, manifest: PredictionManifest, reused: int)
     return Predicted(
         prediction_id=manifest.prediction_id, folder=folder, missing=len(wanted - {clip.clip_id for clip in manifest.clips}), reused=reused
     )
+
+
+def of_model(step: Step) -> pa.Table:
+    """All rows of the step's model on its data set, whoever drives: what the version of the asset is made of."""
+    where = pc.field("dataset") == step.dataset.name
+    for column in ("method", "variant", "seed"):
+        where = where & (pc.field(column) == getattr(step.model, column))
+    return step.lake.read("predictions", where=where)
 
 
 def _superseded(manifest: PredictionManifest) -> pc.Expression:

@@ -1,21 +1,41 @@
 """Scoring one model's predictions, and comparing with the scores that were stored."""
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from assets.predicted import of_model
 from assets.step import Step
 from eval.benchmark import rescore_differences
+from eval.cross_protocols import cross_protocol_of
 from eval.score import ScoreReport, score
 from pipelines.errors import UserError
 
 
-def score_predictions(step: Step, *, ignore_cache: bool) -> tuple[pa.Table, ScoreReport, list[str]]:
-    """(scores before, what was done, numbers that changed although their inputs did not)."""
-    prediction_id, split = _current(step)
-    protocol = step.dataset.protocol
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scored:
+    """One set of predictions under its protocol. compared: how many scores were there before; differences: those of them that changed
+    although their inputs did not.
+    """
+
+    report: ScoreReport
+    rows: pa.Table
+    compared: int
+    differences: list[str]
+
+
+def score_predictions(step: Step, *, ignore_cache: bool) -> list[Scored]:
+    """The model's clips of their own motion under the data set's protocol, those that others drive under the cross-identity one.
+
+    Raises UserError where there are neither.
+    """
+    return [_score(step, *current, ignore_cache=ignore_cache) for current in _current(step)]
+
+
+def _score(step: Step, prediction_id: str, split: str, protocol: str, *, ignore_cache: bool) -> Scored:
     mine = (pc.field("protocol") == protocol) & (pc.field("split") == split) & (pc.field("prediction_id") == prediction_id)
     before = step.lake.read("scores", where=mine)
-    lineage = step.lineage(["predictions", "clips"], protocol=protocol)
     report = score(
         step.lake,
         protocol=protocol,
@@ -23,17 +43,23 @@ def score_predictions(step: Step, *, ignore_cache: bool) -> tuple[pa.Table, Scor
         split=split,
         prediction_id=prediction_id,
         ignore_cache=ignore_cache,
-        lineage=lineage,
+        lineage=step.lineage(["predictions", "clips"], protocol=protocol),
     )
-    return before, report, rescore_differences(before.to_pylist(), step.lake.read("scores", where=mine).to_pylist())
+    rows = step.lake.read("scores", where=mine)
+    differences = rescore_differences(before.to_pylist(), rows.to_pylist())
+    return Scored(report=report, rows=rows, compared=before.num_rows, differences=differences)
 
 
-def _current(step: Step) -> tuple[str, str]:
-    """(prediction_id, split) of the model's newest predictions; those that another person drives have no true clips."""
-    where = (pc.field("dataset") == step.dataset.name) & pc.field("driving_clip_id").is_null()
-    for column in ("method", "variant", "seed"):
-        where = where & (pc.field(column) == getattr(step.model, column))
-    found = {(row["prediction_id"], row["split"]) for row in step.lake.rows("predictions", where, ["prediction_id", "split"])}
-    if len(found) != 1:
+def _current(step: Step) -> list[tuple[str, str, str]]:
+    """(prediction_id, split, protocol) of the model's newest predictions, its own motion's first."""
+    protocol = step.dataset.protocol
+    found = sorted(
+        {
+            (row["driving_clip_id"] is not None, row["prediction_id"], row["split"])
+            for row in of_model(step).select(["driving_clip_id", "prediction_id", "split"]).to_pylist()
+        }
+    )
+    kinds = [crossed for crossed, _, _ in found]
+    if not found or len(set(kinds)) < len(kinds):
         raise UserError(f"{step.model} has {len(found) or 'no'} predictions on {step.dataset.name}; materialize predictions first")
-    return next(iter(found))
+    return [(prediction_id, split, cross_protocol_of(protocol) if crossed else protocol) for crossed, prediction_id, split in found]

@@ -27,7 +27,8 @@ from pipelines.lake import Lake
 _BOUND = 32 << 20
 
 
-def _anonymous_mb() -> float:
+def anonymous_mb() -> float:
+    """This process's anonymous memory now, MB."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) / 1024
 
@@ -39,7 +40,7 @@ def peak_mb() -> Iterator[list[float]]:
 
     def watch() -> None:
         while not over.is_set():
-            peak[0] = max(peak[0], _anonymous_mb())
+            peak[0] = max(peak[0], anonymous_mb())
             time.sleep(0.01)
 
     thread = threading.Thread(target=watch)

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from eval.benchmark_notes import missing_note, no_value
+from eval.benchmark_notes import missing_note, no_value, truth_note
 from eval.clip_mean import mean_over_frames
-from eval.clip_regions import RegionIndex
+from eval.clip_regions import TRUTH, RegionIndex
 from eval.cross_score import cross_columns
 from eval.history import write_history
 from eval.metrics import METRICS
@@ -67,9 +67,11 @@ class _Column:
         codes = Counter(row["code"] for row in rows.values() if row["status"] != "ok")
         possible = sum(self._digest_of(pair.clip.clip_id) is not None for pair in self.pairs)
         codes["not scored yet"] += possible - len(rows)
-        if METRICS[self.metric].region is not None:
+        region = METRICS[self.metric].region
+        if region is not None:
             codes["nothing says where"] += len(self.pairs) - possible
-        notes = missing_note(codes, len(self.pairs))
+        by_truth = sum(self.digests.regions.extractor(region, pair.clip.clip_id) == TRUTH for pair in self.pairs)
+        notes = [*missing_note(codes, len(self.pairs)), *truth_note(by_truth, len(self.pairs))]
         if not possible:
             return no_value([why_none(METRICS[self.metric], self.protocol)])
         return mean_over_frames(good, notes)

@@ -1,7 +1,8 @@
 """Where face, hands and background of the true clips are: rows of `faces`, `hands` and `body_masks`, at the protocol's size.
 
-The same for every method. Where several extractors have rows for a clip, exact truth wins, then the first name; which one it was is part of a
-score's digest, so a better mask gives new scores.
+The same for every method, and found by networks: `truth` counts only where nothing else in the data set has rows of the table, and every score made
+with it says so. Where several extractors have rows for a clip, the first name wins; which one it was is part of a score's digest, so a better mask
+gives new scores.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _COLUMNS = {
     "hands": ["boxes", "valid"],
     "body_masks": ["rle", "height", "width"],
 }
+TRUTH = "truth"
 _Source = tuple[str, int, str]  # extractor, version, weights_digest
 
 
@@ -52,6 +54,11 @@ class RegionIndex:
         source = self._sources.get(region, {}).get(clip_id)
         return None if source is None else hashlib.sha256(f"{region}|{source}".encode()).hexdigest()
 
+    def extractor(self, region: str | None, clip_id: str) -> str | None:
+        """Who said where the region is; None for the whole frame (no region), and where nothing is known of it."""
+        source = self._sources.get(region, {}).get(clip_id) if region is not None else None
+        return None if source is None else source[0]
+
     def load(self, clips: Sequence[Clip], protocol: Protocol) -> dict[str, Callable[[], ClipRegions]]:
         """clip id -> call for its regions at the protocol's size: masks of many clips at once would not fit into memory."""
         rows = {region: self._rows(region, clips) for region in self._sources}
@@ -73,10 +80,11 @@ class RegionIndex:
 def _sources(lake: Lake, dataset: str, table: str) -> dict[str, _Source]:
     where = (pc.field("dataset") == dataset) & (pc.field("frame") == 0)
     rows = lake.rows(table, where, columns=["clip_id", "extractor", "version", "weights_digest"])
+    found = [row for row in rows if row["extractor"] != TRUTH]
     best: dict[str, tuple[Any, _Source]] = {}
-    for row in rows:
+    for row in found or rows:
         source = (row["extractor"], row["version"], row["weights_digest"])
-        rank = (row["extractor"] != "truth", row["extractor"], -row["version"], row["weights_digest"])
+        rank = (row["extractor"], -row["version"], row["weights_digest"])
         if row["clip_id"] not in best or rank < best[row["clip_id"]][0]:
             best[row["clip_id"]] = (rank, source)
     return {clip_id: source for clip_id, (_, source) in best.items()}

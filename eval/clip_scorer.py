@@ -188,6 +188,7 @@ class Scorer:
             "prediction_sha256": pair.prediction_sha256,
             "truth_sha256": pair.truth_sha256,
             "weights_digest": self.digest(pair, metric),
+            "region_from": self.regions.extractor(METRICS[metric].region, pair.clip.clip_id),
         }
 
     def failed_rows(self, pair: Pair, error: ClipError) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,23 +25,23 @@ from models.canvas import fit_photograph as fit_photograph
 from models.chosen_checkpoint import Chosen
 from models.clip_dataset import Points, draw_poses
 from models.clip_signals import ClipSignals, fit_signals
-from models.cross_driving import OF_MOTION, retargeted_signals, without_retargeting
+from models.cross_driving import LONG_CLIP_BYTES, OF_MOTION, retargeted_signals, without_retargeting
 from models.fitting import centre_box, fit_points
 from models.methods import method_named
 from models.signals import SignalName, Signals
 from models.spot_signals import SpotSignals, spot_signals
 from models.training_loop import settle_threads
+from models.written_clip import write_pieces
 from pipelines.clip import Clip, Frames
 from pipelines.clip_reader import read_frames
 from pipelines.errors import ClipError, UserError
 from pipelines.extract import Extractor
 from pipelines.extractors.registry import EXTRACTORS, extractors_named
-from pipelines.full_disk import telling_full_disk
 from pipelines.keypoints import VISIBLE
 from pipelines.photograph import Photograph, read_photograph
 from pipelines.progress import Progress
 from pipelines.retarget import Retarget, retarget
-from pipelines.video import encode_video, probe
+from pipelines.video import probe
 
 DEFAULT_EXTRACTOR = "mediapipe"  # needs no download, and sees real people and performers alike
 
@@ -53,7 +52,8 @@ Say = Callable[[str], None]
 class Request:
     """What is asked for. frames: at most so many; fps: of the output, at most that of the clip; steps: None = the variant's own.
 
-    signals: extractors of what the method needs beside poses, in place of those of its training.
+    signals: extractors of what the method needs beside poses, in place of those of its training: "NAME=EXTRACTOR", or an extractor
+    alone for all that it gives. caption: what the photograph shows, in the captioner's place.
     """
 
     reference: Path
@@ -61,6 +61,7 @@ class Request:
     output: Path
     extractor: str = DEFAULT_EXTRACTOR
     signals: tuple[str, ...] = ()
+    caption: str | None = None
     retarget: Retarget = "limb"
     side_by_side: bool = True
     seed: int = 0
@@ -106,13 +107,13 @@ def animate_photograph(request: Request, chosen: Chosen, *, say: Say = print, pr
     clip, indices, fps = driving_clip(request.driving, request.frames, request.fps)
     settle_threads()
     method = method_named(chosen.method)
-    spot = spot_signals(chosen, method.needs, request.signals, say)
+    spot = spot_signals(chosen, method.needs, request.signals, say, request.caption)
     animator = _settled(method.load(chosen.variant, chosen.folder), chosen, request.steps)
     for note in (chosen.origin, *photograph.notes):
         if note:
             say(note)
-    seen = _seen_inputs(extractor, photograph, clip, indices, fps, say)
-    reference, driving, note = _scene(request, seen, animator, method.needs, spot)
+    # what was seen of the video is freed before sampling begins: from here on poses and signals are all that is known of it
+    reference, driving, note = _scene(request, _seen_inputs(extractor, photograph, clip, indices, fps, say), animator, method.needs, spot)
     if note:
         say(note)
     pieces = _made(animator, reference, driving, request.seed, f"animate with {chosen.method}", shown=progress)
@@ -120,7 +121,7 @@ def animate_photograph(request: Request, chosen: Chosen, *, say: Say = print, pr
     if chosen.checkpoint_id:
         comment += f"; checkpoint {chosen.checkpoint_id}"
     shown = _beside(reference.image, driving, pieces) if request.side_by_side else pieces
-    _write(request.output, shown, len(indices), fps, comment)
+    write_pieces(request.output, shown, len(indices), fps, comment)
     height, width, _ = reference.image.shape
     return Animated(path=request.output, frames=len(indices), fps=fps, size=(height, width))
 
@@ -219,7 +220,9 @@ def _scene(
     points, scores = seen.motion[0][seen.followed], seen.motion[1][seen.followed]
     if request.retarget == "none":
         box = centre_box(seen.clip.width, seen.clip.height, size)
-        signals = fit_signals(_driver(seen, (*OF_MOTION, "faces"), needs, spot), box, size, seen.followed) if needs else Signals()
+        signals = Signals()
+        if needs:
+            signals = fit_signals(_driver(seen, (*OF_MOTION, "faces"), needs, spot), box, size, seen.followed, in_memory=LONG_CLIP_BYTES)
         return reference, Driving(points=fit_points(points, box, size), scores=scores, fps=float(seen.fps), signals=signals), note
     try:
         canvas = retarget(request.retarget, points, scores, reference.points, reference.scores, heights=(seen.clip.height, size[0]))
@@ -283,14 +286,3 @@ def _beside(reference: Frames, driving: Driving, pieces: Iterable[Frames]) -> It
         poses = draw_poses(driving.points[done:until], driving.scores[done:until], (piece.shape[1], piece.shape[2]))
         yield np.concatenate([np.broadcast_to(reference, piece.shape), poses, piece], axis=2)
         done = until
-
-
-def _write(path: Path, pieces: Iterable[Frames], frames: int, fps: Fraction, comment: str) -> None:
-    """Collect the pieces in an unnamed temporary file, so that memory does not grow with the clip, and encode them."""
-    with telling_full_disk(tempfile.gettempdir(), "nothing was written; run the command again"), tempfile.TemporaryFile() as file:
-        shape: tuple[int, ...] = ()
-        for piece in pieces:
-            shape = piece.shape[1:]
-            file.write(np.ascontiguousarray(piece).data)
-        file.flush()
-        encode_video(path, np.memmap(file, np.uint8, "r", shape=(frames, *shape)), fps, comment=comment)

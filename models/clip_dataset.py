@@ -205,8 +205,9 @@ class ClipStore:
     def _signals(self, index: int, frames: Sequence[int], view: View) -> Signals:
         if not self.needs:
             return Signals()
-        signals = fit_signals(self._read(index), view.box, self.size, frames)
-        return mirrored_signals(signals, self.size[1]) if view.flip else signals
+        read = self._read(index)
+        signals = fit_signals(read, view.box, self.size, frames)
+        return mirrored_signals(signals, self.size[1], drawn_charts=read.drawn_charts) if view.flip else signals
 
     def _read(self, index: int) -> ClipSignals:
         """A clip's signals in source pixels: the small ones kept for good, the large ones while there is room."""

@@ -48,26 +48,34 @@ class Sampling:
 
 
 class DrawnPoses:
-    """Pose images [F, 3, H, W] in [0, 1] of a long clip, drawn for the window that asks; the latest are kept, up to 64 MB."""
+    """Pose images [F, 3, H, W] in [0, 1] of a long clip, drawn for the window that asks; the latest are kept, up to 64 MB.
+
+    They lie in one block: many small arrays kept among large ones that come and go would leave holes in the heap, ten times their size.
+    """
 
     def __init__(self, points: Points, scores: Points, size: tuple[int, int]) -> None:
         self._points, self._scores, self._size = points, scores, size
-        self._kept: dict[int, Frames] = {}
-        self._most = max(1, _DRAWN_BYTES // (size[0] * size[1] * 3))
+        most = max(1, _DRAWN_BYTES // (size[0] * size[1] * 3))
+        self._room = np.empty((min(most, len(points)), *size, 3), np.uint8)  # pages that nothing is written to take no memory
+        self._kept: dict[int, int] = {}  # frame -> its place in the block, the one that was asked for last at the end
 
     def __len__(self) -> int:
         return len(self._points)
 
     def __getitem__(self, frames: list[int]) -> Tensor:
-        return to_unit(np.stack([self._drawn(frame) for frame in frames]))
+        images = np.empty((len(frames), *self._size, 3), np.uint8)
+        for image, frame in zip(images, frames, strict=True):
+            image[:] = self._drawn(frame)
+        return to_unit(images)
 
     def _drawn(self, frame: int) -> Frames:
-        image = self._kept.pop(frame, None)
-        if image is None:
-            image = draw_poses(self._points[frame : frame + 1], self._scores[frame : frame + 1], self._size)[0]
-        self._kept[frame] = image
-        if len(self._kept) > self._most:
-            del self._kept[next(iter(self._kept))]
+        place = self._kept.pop(frame, None)
+        if place is None:
+            full = len(self._kept) == len(self._room)
+            place = self._kept.pop(next(iter(self._kept))) if full else len(self._kept)
+            self._room[place] = draw_poses(self._points[frame : frame + 1], self._scores[frame : frame + 1], self._size)[0]
+        self._kept[frame] = place
+        image: Frames = self._room[place]
         return image
 
 
@@ -90,6 +98,12 @@ class ClipCondition(Generic[AnyCondition]):
 def with_poses(still: AnyCondition, poses: Tensor | DrawnPoses) -> ClipCondition[AnyCondition]:
     """A clip's condition of which only the poses [F, 3, H, W] differ between frames."""
     return ClipCondition(still=still, frames=len(poses), of=lambda condition, frames: replace(condition, pose=poses[frames]))
+
+
+def posed_clip(config: Any, reference: Reference, driving: Driving, still: AnyCondition) -> ClipCondition[AnyCondition]:
+    """A clip's condition: the driving poses on the reference's skeleton, as `config.sampling.retarget` says, drawn at `config.size`."""
+    moved = followed(config.sampling.retarget, reference, driving)
+    return with_poses(still, DrawnPoses(moved.points, moved.scores, config.size))
 
 
 Guide = Callable[[Callable[[], Tensor], Tensor], Tensor]

@@ -92,17 +92,21 @@ class ClipSignals:
         return replace(self, **added, **words)
 
 
-def fit_signals(signals: ClipSignals, box: Box, size: tuple[int, int], frames: Sequence[int] | None = None) -> Signals:
+def fit_signals(
+    signals: ClipSignals, box: Box, size: tuple[int, int], frames: Sequence[int] | None = None, *, in_memory: int | None = None
+) -> Signals:
     """Signals of some frames (None = all, in order) in the crop `box` at `size` (height, width), as `fit_frames` cuts it.
 
     Action tokens are those of the window whose middle is nearest to the middle of the frames. Rasters outside the source are 0.
+    in_memory: bytes beyond which the fitted pictures of one signal are mapped from a temporary file; None = 256 MB.
     """
     chosen = list(range(signals.frames) if frames is None else frames)
+    most = _IN_MEMORY_BYTES if in_memory is None else in_memory
     return Signals(
-        **_fit_hands(signals, box, size, chosen),
+        **_fit_hands(signals, box, size, chosen, most),
         **_fit_faces(signals, box, size, chosen),
-        body_mask=_fit_masks(signals.body_mask, box, size, chosen),
-        densepose=_fit_densepose(signals.densepose, box, size, chosen),
+        body_mask=_fit_masks(signals.body_mask, box, size, chosen, most),
+        densepose=_fit_densepose(signals.densepose, box, size, chosen, most),
         clothing=None if signals.clothing is None else torch.from_numpy(signals.clothing)[None],
         actions=_actions(signals, chosen),
         caption=signals.caption,
@@ -110,7 +114,7 @@ def fit_signals(signals: ClipSignals, box: Box, size: tuple[int, int], frames: S
     )
 
 
-def _fit_hands(signals: ClipSignals, box: Box, size: tuple[int, int], chosen: list[int]) -> dict[str, Tensor]:
+def _fit_hands(signals: ClipSignals, box: Box, size: tuple[int, int], chosen: list[int], most: int) -> dict[str, Tensor]:
     if signals.hands is None:
         return {}
     hands = signals.hands
@@ -123,7 +127,7 @@ def _fit_hands(signals: ClipSignals, box: Box, size: tuple[int, int], chosen: li
     def piece(part: list[int]) -> Tensor:
         return blur_map(_of_frames(hands, part), box, size, signals.fps, scale)
 
-    return {**fitted, "blur": _in_pieces(piece, chosen, (3, *size))}
+    return {**fitted, "blur": _in_pieces(piece, chosen, (3, *size), most)}
 
 
 def _of_frames(hands: HandSignals, chosen: list[int]) -> HandSignals:
@@ -146,7 +150,7 @@ def _fit_faces(signals: ClipSignals, box: Box, size: tuple[int, int], chosen: li
     }
 
 
-def _fit_masks(masks: PackedFrames | None, box: Box, size: tuple[int, int], chosen: list[int]) -> Tensor | None:
+def _fit_masks(masks: PackedFrames | None, box: Box, size: tuple[int, int], chosen: list[int], most: int) -> Tensor | None:
     if masks is None:
         return None
 
@@ -154,10 +158,10 @@ def _fit_masks(masks: PackedFrames | None, box: Box, size: tuple[int, int], chos
         cut, inside = _covering(masks.rows(part), box)
         return torch.from_numpy(fit_frames(cut, inside, size)).float()[:, None] / 255
 
-    return _in_pieces(piece, chosen, (1, *size))
+    return _in_pieces(piece, chosen, (1, *size), most)
 
 
-def _fit_densepose(iuv: PackedFrames | None, box: Box, size: tuple[int, int], chosen: list[int]) -> Tensor | None:
+def _fit_densepose(iuv: PackedFrames | None, box: Box, size: tuple[int, int], chosen: list[int], most: int) -> Tensor | None:
     """Each frame with the labels of its two native neighbours (densepose_image.steady_labels), whichever frames are chosen."""
     if iuv is None:
         return None
@@ -169,7 +173,7 @@ def _fit_densepose(iuv: PackedFrames | None, box: Box, size: tuple[int, int], ch
         places = {frame: place for place, frame in enumerate(needed)}
         return torch.stack([densepose_images(cut[[places[f] for f in group]], inside, size)[len(group) // 2] for group in near])
 
-    return _in_pieces(piece, chosen, (3, *size))
+    return _in_pieces(piece, chosen, (3, *size), most)
 
 
 def _covering(rasters: Frames, box: Box) -> tuple[Frames, Box]:
@@ -192,16 +196,16 @@ def _actions(signals: ClipSignals, chosen: list[int]) -> Tensor | None:
     return torch.from_numpy(signals.actions.rows([nearest]).astype(np.float32))
 
 
-def _in_pieces(piece: Callable[[list[int]], Tensor], chosen: list[int], shape: tuple[int, ...]) -> Tensor:
+def _in_pieces(piece: Callable[[list[int]], Tensor], chosen: list[int], shape: tuple[int, ...], most: int) -> Tensor:
     """[N, *shape] filled a few frames at a time; a large one is mapped from an unnamed temporary file, which the kernel pages."""
-    whole = _room((len(chosen), *shape))
+    whole = _room((len(chosen), *shape), most)
     for start in range(0, len(chosen), _AT_ONCE):
         whole[start : start + _AT_ONCE] = piece(chosen[start : start + _AT_ONCE])
     return whole
 
 
-def _room(shape: tuple[int, ...]) -> Tensor:
-    if 4 * int(np.prod(shape)) <= _IN_MEMORY_BYTES:
+def _room(shape: tuple[int, ...], most: int) -> Tensor:
+    if 4 * int(np.prod(shape)) <= most:
         return torch.empty(shape)
     with tempfile.TemporaryFile() as file:
         return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))

@@ -20,6 +20,9 @@ from pipelines.extractors.face_embedding import similarity_warp
 from pipelines.extractors.hands import hand_box, hand_movement
 from pipelines.keypoints import BODY, FACE, VISIBLE
 
+LONG_CLIP_BYTES = 8 << 20
+"""Fitted pictures of a driving clip's signal are in memory up to this, beyond it in a temporary file: they are read a window at a time."""
+
 OF_MOTION: tuple[SignalName, ...] = ("hands", "densepose", "actions")  # what is read of a driver who is somebody else
 
 _FACE_MARGIN = 1.2  # of the 68 points' box, as HIA's face mask has it
@@ -80,15 +83,14 @@ def retargeted_signals(
     boxes); sharpness stays that of the driving video. Rasters take the one scale and offset that fit the points best, so proportions
     stay the driver's there. Raises ValueError where no body point is visible.
     """
-    rasters = fit_signals(replace(signals, hands=None), _seen_box(source, followed, scores, size), size, frames)
+    rasters = fit_signals(replace(signals, hands=None), _seen_box(source, followed, scores, size), size, frames, in_memory=LONG_CLIP_BYTES)
     found: dict[str, Any] = {}
     if signals.hands is not None:
         found["hands"] = _hands(signals.hands.sharpness[list(frames)], followed, scores, size, step)
     if faces:
         found["faces"] = _faces(followed[:, FACE], scores[:, FACE])
-    canvas = fit_signals(
-        ClipSignals(frames=len(followed), fps=signals.fps, sharpness_p99=signals.sharpness_p99, **found), (0.0, 0.0, size[1], size[0]), size
-    )
+    measured = ClipSignals(frames=len(followed), fps=signals.fps, sharpness_p99=signals.sharpness_p99, **found)
+    canvas = fit_signals(measured, (0.0, 0.0, size[1], size[0]), size, in_memory=LONG_CLIP_BYTES)
     return replace(
         rasters, blur=canvas.blur, hand_boxes=canvas.hand_boxes, face_boxes=canvas.face_boxes, face_warps=canvas.face_warps,
         face_found=canvas.face_found,

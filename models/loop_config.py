@@ -10,7 +10,7 @@ Optimizer = Literal["adamw", "adamw_8bit", "adam"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
 
-_NOT_SHAPING = ("probes", "pictures", "metrics", "save_every_s", "device", "workers", "tensorboard")
+_NOT_SHAPING = ("probes", "pictures", "save_every_s", "device", "workers", "tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,9 +26,8 @@ class LoopConfig:
     ema_decay: float | None = 0.99  # of the weights that are saved; None = the last ones
     accumulation: int = 1  # micro-batches per step, over all workers
     probes: int = 20  # evaluations of the probe loss over the run, the first before any step; the loss by noise level is noted with them
-    pictures: int = 4  # periodic samples over the run
+    pictures: int = 4  # periodic samples over the run, each a picture and its measures
     save_every_s: float = 20.0  # resume state
-    metrics: int = 4  # periodic metrics over the run, where a stage has some
     optimizer: Optimizer = "adamw"  # adamw_8bit: moments in 8 bits per value (Dettmers et al. 2022), needs bitsandbytes
     device: Device = "cpu"  # where a stage puts its networks; the loop itself works where the parameters lie
     precision: Precision = "float32"  # of the arithmetic; weights, moments and averages stay float32
@@ -57,6 +56,11 @@ def on_gpu(loop: LoopConfig) -> LoopConfig:
     return replace(loop, device="cuda", precision="bfloat16", gradient_checkpointing=True)
 
 
+def paper_loop(steps: int, accumulation: int = 1, optimizer: Optimizer = "adamw") -> LoopConfig:
+    """How the papers' networks are fine-tuned unless a paper says otherwise: on a GPU at 1e-5 (AnimateAnyone), keeping the last weights."""
+    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, optimizer=optimizer, accumulation=accumulation, ema_decay=None))
+
+
 def rate_at(config: LoopConfig, step: int) -> float:
     """Learning rate of a step: linear warm-up, then constant or a cosine."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
@@ -71,6 +75,6 @@ def probe_steps(config: LoopConfig) -> set[int]:
     return {round(i * config.steps / (config.probes - 1)) for i in range(config.probes)}
 
 
-def spread_steps(config: LoopConfig, times: int) -> set[int]:
-    """`times` steps, evenly spread, the last one among them: for pictures and metrics."""
-    return {round((i + 1) * config.steps / times) for i in range(times)}
+def sample_steps(config: LoopConfig) -> set[int]:
+    """Steps after which samples are made and measured: `pictures` of them, evenly spread, the last one among them."""
+    return {max(1, round((i + 1) * config.steps / config.pictures)) for i in range(config.pictures)}

@@ -34,6 +34,7 @@ PROMPTED_CODE = tuple(
     f"models/{name}.py"
     for name in (
         "prompted_denoiser",
+        "finetuned_baseline",
         "controlled_unet",
         "ip_adapter",
         "image_prompt_attention",

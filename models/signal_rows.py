@@ -76,7 +76,7 @@ def makers_json(makers: Makers) -> str:
     return json.dumps({name: asdict(maker) for name, maker in makers.items()}, sort_keys=True)
 
 
-def _of(dataset: str, maker: Maker, clip_ids: Sequence[str]) -> pc.Expression:
+def rows_of(dataset: str, maker: Maker, clip_ids: Sequence[str]) -> pc.Expression:
     """Rows of this maker for these clips, failures left out."""
     return (
         (pc.field("dataset") == dataset)
@@ -93,7 +93,7 @@ def _of(dataset: str, maker: Maker, clip_ids: Sequence[str]) -> pc.Expression:
 
 def clips_with(lake: Lake, dataset: Dataset, clips: Sequence[Clip], name: SignalName, maker: Maker) -> set[str]:
     """Ids of the clips whose rows of this signal are whole, without an error and with values."""
-    where = _of(dataset.name, maker, [clip.clip_id for clip in clips])
+    where = rows_of(dataset.name, maker, [clip.clip_id for clip in clips])
     if name == "actions":  # annotations name the class of an action, but hold no network's tokens
         where = where & pc.field("tokens").is_valid()
     table = TABLE_OF[name]
@@ -112,33 +112,9 @@ def _nameless() -> pc.Expression:
     return (pc.field("subject") >= 0) & pc.field("embedding_norm").is_null()
 
 
-def usable_clips(
-    lake: Lake, dataset: Dataset, clips: Sequence[Clip], makers: Makers, what: str = "training"
-) -> tuple[list[Clip], dict[SignalName, int]]:
-    """(clips that have every signal, how many lack each). Raises UserError, naming the extractor to run, where none is left."""
-    left, lacking = list(clips), dict[SignalName, int]()
-    for name, maker in makers.items():
-        having = clips_with(lake, dataset, clips, name, maker)
-        lacking[name] = len(clips) - len(having)
-        left = [clip for clip in left if clip.clip_id in having]
-        if clips and not left:
-            raise UserError(_none_left(dataset, len(clips), name, maker, lacking[name], what))
-    return left, {name: count for name, count in lacking.items() if count}
-
-
-def _none_left(dataset: Dataset, clips: int, name: SignalName, maker: Maker, lacking: int, what: str) -> str:
-    table = TABLE_OF[name]
-    held = f"{lacking} of {clips} {what} clips lack {name} of extractor {maker.extractor!r} (its version and weights of today), and none is left"
-    run = f"python -m pipelines extract --home LAKE --dataset {dataset.name} --extractors {maker.extractor}"
-    return (
-        f"data set {dataset.name}: {held}; run `{run}`, name another extractor in its signal_extractors, or look at the reasons with "
-        f'`rotoscope query "select clip_id, error, reason from {table} where error is not null"`'
-    )
-
-
 def sharpness_percentile(lake: Lake, dataset: Dataset, clips: Sequence[Clip], maker: Maker) -> float:
     """99th percentile of s_128 over all hands of these clips (HIA's scale of sharpness). Raises UserError where no hand is seen."""
-    rows = lake.read("hands", ["valid", "sharpness"], _of(dataset.name, maker, [clip.clip_id for clip in clips]))
+    rows = lake.read("hands", ["valid", "sharpness"], rows_of(dataset.name, maker, [clip.clip_id for clip in clips]))
     sharpness = np.asarray(rows["sharpness"].combine_chunks().flatten(), np.float64).reshape(-1, 2, 2)[..., 1]
     seen = sharpness[np.asarray(rows["valid"].combine_chunks().flatten(), bool).reshape(-1, 2)]
     value = float(np.percentile(seen, _PERCENTILE)) if len(seen) else 0.0
@@ -153,7 +129,7 @@ def sharpness_percentile(lake: Lake, dataset: Dataset, clips: Sequence[Clip], ma
 def faces_seen(lake: Lake, dataset: Dataset, clips: Sequence[Clip], maker: Maker) -> dict[str, npt.NDArray[np.bool_]]:
     """Clip id -> [T] whether the subject's face is found in the frame."""
     seen: dict[str, list[bool]] = {}
-    where = _of(dataset.name, maker, [clip.clip_id for clip in clips])
+    where = rows_of(dataset.name, maker, [clip.clip_id for clip in clips])
     for row in lake.rows("faces", where, ["clip_id", "frame", "subject"]):
         seen.setdefault(row["clip_id"], []).append(row["subject"] >= 0)
     return {clip_id: np.asarray(found, bool) for clip_id, found in seen.items()}
@@ -192,7 +168,7 @@ class LakeSignals:
         return signals_of_rows(self.clip, rows, sharpness_p99=self.sharpness_p99, embedding_size=self.embedding_size, drawn_charts=drawn)
 
     def _rows(self, lake: Lake, name: SignalName) -> list[dict[str, Any]]:
-        where = _of(self.clip.dataset, self.makers[name], [self.clip.clip_id])
+        where = rows_of(self.clip.dataset, self.makers[name], [self.clip.clip_id])
         rows = lake.rows(TABLE_OF[name], where, ["frame", *_COLUMNS[name]])
         if not rows or (TABLE_OF[name] not in SPARSE and len(rows) != self.clip.num_frames):
             raise UserError(

@@ -41,6 +41,14 @@ class Signals:
         return replace(self, **rows)
 
 
+def needed(signals: Signals, *names: str, by: str) -> list[Tensor]:
+    """Those signals. Raises ValueError for what the data set did not deliver; by: who wants them, in words."""
+    missing = [name for name in names if getattr(signals, name) is None]
+    if missing:
+        raise ValueError(f"{by} needs the signals {missing}; they come from the tables that the method's `needs` names")
+    return [getattr(signals, name) for name in names]
+
+
 def joined(parts: list[Signals]) -> Signals:
     """One after the other along the first axis; captions of the first. What one lacks, all must lack."""
     tensors: dict[str, Any] = {

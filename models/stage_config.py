@@ -42,6 +42,27 @@ class WindowStage:
 Stage = PairStage | WindowStage
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagedConfig:
+    """What the configs of methods that train in stages have in common: a field for each stage."""
+
+    def stage(self, name: str) -> Stage:
+        """Settings of a stage."""
+        settings: Stage = getattr(self, name)
+        return settings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for manifests and digests."""
+        return asdict(self)
+
+
+def check_windows(limit: str, longest: int, **windows: int) -> None:
+    """ValueError for a window that is longer than the temporal layers can see. limit: the name of what says so; windows: by the field that has them."""
+    for name, window in windows.items():
+        if window > longest:
+            raise ValueError(f"{name}.window={window} is longer than {limit}={longest}")
+
+
 def shaping_of(stage: Any) -> dict[str, Any]:
     """The settings that decide what a stage learns; where it is computed and how often it is looked at are left out."""
     return {**asdict(stage), "loop": stage.loop.shaping()}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.distributed_training import Workers, add_up_step, all_finished, begin_together, workers_at_hand
-from models.loop_config import LoopConfig, probe_steps, rate_at, spread_steps
+from models.loop_config import LoopConfig, probe_steps, rate_at, sample_steps
 from models.noise_levels import NoiseLevels
 from models.precision import mixed
 from models.tensorboard_log import open_log, tensorboard_folder
@@ -91,25 +91,20 @@ def train(
 ) -> list[StepRecord]:
     """Run (or continue) `config.steps` steps and leave the averaged weights in the network; returns the whole log.
 
-    picture, metric: called with the step, on the leader alone, a few times over the run (`config.pictures`, `config.metrics`).
+    metric, picture: called with the step, one after the other, on the leader alone, a few times over the run (`config.pictures`).
     levels: to which `loss_at` adds the losses of its samples; the probe must not.
     held: stays open around the forward and the backward pass of each micro-batch: `ReferenceBank.held` with gradient checkpointing.
     """
     workers = workers_at_hand()
     state = TrainingState(parameters, config, levels)
     begin_together(state, state_folder, workers)
-    watch = _Watch(probe=probe, picture=picture, metric=metric, on_record=on_record)
-    run = _Run(state, workers, watch, state_folder)
+    run = _Run(state, workers, _Watch(probe=probe, picture=picture, metric=metric, on_record=on_record), state_folder)
     with closing(Progress(config.steps - state.step, "steps", label, shown=workers.leader)) as bar, closing(run):
         run.begin()
         while state.step < config.steps:
-            loss = _accumulate(loss_at, state, seed, workers, held)
-            run.note(add_up_step(loss, state, workers))
+            run.note(add_up_step(_accumulate(loss_at, state, seed, workers, held), state, workers))
             bar.update(1)
-    if workers.leader:
-        state.save(state_folder)
-    all_finished(workers)
-    state.finish()
+    run.finish()
     return state.records
 
 
@@ -133,11 +128,7 @@ class _Run:
     def __init__(self, state: TrainingState, workers: Workers, watch: _Watch, state_folder: Path) -> None:
         config = state.config
         self.state, self.workers, self.watch, self.state_folder = state, workers, watch, state_folder
-        self.probed, self.pictured, self.measured = (
-            probe_steps(config),
-            spread_steps(config, config.pictures),
-            spread_steps(config, config.metrics),
-        )
+        self.probed, self.sampled = probe_steps(config), sample_steps(config)
         self.started = self.saved = time.monotonic()
         self.past = state.records[-1].seconds if state.records else 0.0
         wanted = config.tensorboard and workers.leader and state.step < config.steps
@@ -155,15 +146,22 @@ class _Run:
         step, seconds = state.step, self.past + time.monotonic() - self.started
         probed = self._probe() if step in self.probed else None
         noted = state.levels.take() if state.levels is not None and (step in self.probed or step == state.config.steps) else None
-        measured = dict(watch.metric(step)) if watch.metric and step in self.measured and self.workers.leader else None
+        measured = dict(watch.metric(step)) if watch.metric and step in self.sampled and self.workers.leader else None
         self._append(StepRecord(step, loss, probed, rate, norm, seconds, noted, measured))
         if not self.workers.leader:
             return
         if watch.on_record is not None:
             watch.on_record(state.records[-1])
-        if watch.picture is not None and step in self.pictured:
+        if watch.picture is not None and step in self.sampled:
             watch.picture(step)
         self._save_sometimes()
+
+    def finish(self) -> None:
+        """Save the end, and put the averaged weights into the network."""
+        if self.workers.leader:
+            self.state.save(self.state_folder)
+        all_finished(self.workers)
+        self.state.finish()
 
     def close(self) -> None:
         """Close what is open."""

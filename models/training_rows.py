@@ -22,9 +22,9 @@ from models.signal_rows import (
     makers_of,
     readers,
     sharpness_percentile,
-    usable_clips,
 )
 from models.signals import SignalName
+from models.usable_clips import usable_clips
 from pipelines.clip import Clip
 from pipelines.crop import to_crop
 from pipelines.errors import UserError

@@ -117,6 +117,7 @@ RESULT_TABLES: tuple[TableSpec, ...] = (
             ("reference_frame", INT),  # of the prediction: which frame was shown to the method, and so may not count
             ("lossy", BOOL),
             ("truth_sharpness", BOOL),
+            ("region_from", TEXT),  # the extractor that said where the metric's region is; null for the whole frame
             *STATUS,
         ],
         published=True,

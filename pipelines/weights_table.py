@@ -112,6 +112,14 @@ _ALL = [
         note="unpack the zip and save its end2end.onnx under the name above",
     ),
     _hub("densepose", "LayerNorm/DensePose-TorchScript-with-hf-space", "densepose_r50_fpn_dl.torchscript"),
+    _url(
+        "densepose_symmetry",
+        "https://dl.fbaipublicfiles.com/densepose/densepose_uv_data.tar.gz",
+        "UV_symmetry_transforms.mat",
+        "Creative Commons, non-commercial (DensePose)",
+        non_commercial=True,
+        note="U and V of a point's mirror image, for stages that flip real people's DensePose; in the archive's folder UV_data",
+    ),
     _hub("person_mask", "facebook/sam2.1-hiera-large", "model.safetensors", "Apache-2.0"),
     _url("face_detector", _ANTELOPE, "scrfd_10g_bnkps.onnx", _INSIGHTFACE, non_commercial=True, note=_PACK),
     _url(

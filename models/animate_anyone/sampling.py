@@ -13,12 +13,11 @@ from models.animator import Driving, Reference
 from models.clip_dataset import Batch, to_signed
 from models.clip_sampling import (
     ClipCondition,
-    DrawnPoses,
     Sampling,
     decoded_pieces,
-    followed,
     generate_batch,
     generate_latents,
+    posed_clip,
     still_of,
     with_poses,
 )
@@ -37,9 +36,8 @@ def animate(
     advance: Callable[[], None] | None = None,
 ) -> Iterator[Frames]:
     """One clip in order, uint8 [<= 8, H, W, 3] at a time: only the latents' memory grows with its length. `advance` is called after every step."""
-    moved = followed(config.sampling.retarget, reference, driving)
     still = ReferenceCondition(**still_of(network, codec, reference.image), reference_image=to_signed(reference.image[None]))
-    condition = with_poses(still, DrawnPoses(moved.points, moved.scores, config.size))
+    condition = posed_clip(config, reference, driving, still)
     yield from decoded_pieces(codec, animate_latents(network, condition, config.sampling, seed, advance))
 
 

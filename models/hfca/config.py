@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from models import clip_sampling
 from models.autoencoders import DEMO_CHANNELS
 from models.demo_additions import DemoAdditions
 from models.identity_loss import L2On
-from models.loop_config import on_gpu
+from models.loop_config import paper_loop
 from models.noise import NoiseConfig
 from models.pose_guider import Variant
-from models.stage_config import PairStage, Stage, WindowStage
+from models.stage_config import PairStage, StagedConfig, WindowStage, check_windows
 from models.training_loop import LoopConfig
 from models.unet_shape import UnetShape
 
@@ -126,7 +126,7 @@ class DomainStage(PairStage):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HfcaConfig:
+class HfcaConfig(StagedConfig):
     """One variant of the method."""
 
     size: tuple[int, int] = (640, 640)  # height, width [P]
@@ -144,19 +144,18 @@ class HfcaConfig:
     stode: Literal["off", "temporal_only", "full"] = "full"  # Table 5: frames alone; temporal layers; those, context fusion and hands
     temporal: TemporalLayers = field(default_factory=TemporalLayers)
     stage_1: PairStage = field(
-        default_factory=lambda: PairStage(loop=_adamw(30_000, accumulation=4), references=16, flip=0.5)
+        default_factory=lambda: PairStage(loop=paper_loop(30_000, accumulation=4), references=16, flip=0.5)
     )  # [D] as AnimateAnyone
-    stage_1b: DomainStage = field(default_factory=lambda: DomainStage(loop=_adamw(5_000), references=16, flip=0.5))  # [D]
-    stage_2: WindowStage = field(default_factory=lambda: WindowStage(loop=_adamw(10_000), flip=0.5))  # K = 24 [P], the rest [D]
+    stage_1b: DomainStage = field(default_factory=lambda: DomainStage(loop=paper_loop(5_000), references=16, flip=0.5))  # [D]
+    stage_2: WindowStage = field(default_factory=lambda: WindowStage(loop=paper_loop(10_000), flip=0.5))  # K = 24 [P], the rest [D]
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
         self.additions.check(self.noise.objective)
         if self.shape.channels[0] % self.dsao.heads:
             raise ValueError(f"dsao.heads={self.dsao.heads} does not divide the {self.shape.channels[0]} channels of the pose features")
-        for name, window in (("stage_2", self.stage_2.window), ("sampling", self.sampling.window)):
-            if window > self.shape.motion_frames:
-                raise ValueError(f"{name}.window={window} is longer than the temporal layers' motion_frames={self.shape.motion_frames}")
+        longest = self.shape.motion_frames
+        check_windows("the temporal layers' motion_frames", longest, stage_2=self.stage_2.window, sampling=self.sampling.window)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -164,25 +163,12 @@ class HfcaConfig:
         adapts = self.dsao.clothes or self.dsao.actions
         return ("stage_1", *(("stage_1b",) if adapts else ()), *(() if self.stode == "off" else ("stage_2",)))
 
-    def stage(self, name: str) -> Stage:
-        """Settings of a stage."""
-        settings: Stage = getattr(self, name)
-        return settings
-
     @property
     def scheduled(self) -> Sampling:
         """How clips are made: without context fusion and hand enhancement unless `stode` is full."""
         if self.stode == "full":
             return self.sampling
         return replace(self.sampling, overlap=0, hand=replace(self.sampling.hand, apply_to="none"))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for manifests and digests."""
-        return asdict(self)
-
-
-def _adamw(steps: int, accumulation: int = 1) -> LoopConfig:
-    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None))
 
 
 PAPER = HfcaConfig()  # expects TikTok PSNR 30.27, SSIM .763, LPIPS .187, FID 43.12, FID-VID 39.57, FVD 168.27 (Table 1)

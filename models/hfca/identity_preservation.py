@@ -11,7 +11,7 @@ diffusion loss's at the same places.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,20 +23,14 @@ from models.hfca.config import IdentityPreservation, Region
 from models.identity_loss import identity_loss, judgeable_faces
 from models.lean_decoding import Crop, Decode, crop_warps, decode_crop, decode_in_chunks, latent_crop
 from models.region_loss import box_masks, clothing_region
-from models.signals import Signals
+from models.signals import Signals, needed
 from models.stage_loss import Denoised
 from models.style_loss import Vgg19, style_loss
 
+_NAME = "identity preservation"
+
 FullBox = tuple[float, float, float, float]
 """x1 y1 x2 y2 in pixels of the image."""
-
-
-def needed(signals: Signals, *names: str) -> Sequence[Tensor]:
-    """Those signals. Raises ValueError for the ones that the data set did not deliver."""
-    missing = [name for name in names if getattr(signals, name) is None]
-    if missing:
-        raise ValueError(f"identity preservation needs the signals {missing}; they come from the tables that the method's `needs` names")
-    return [getattr(signals, name) for name in names]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,8 +92,8 @@ class IdentityPreservationLoss:
 
     def _faces(self, judged: Judged, recogniser: nn.Module) -> Iterator[Tensor]:
         """Eq. 1 of each judged face: t < t_max, found in target and reference, large enough, and inside the image."""
-        warps, found = needed(judged.signals, "face_warps", "face_found")
-        own_warps, own_found = needed(judged.reference_signals, "face_warps", "face_found")
+        warps, found = needed(judged.signals, "face_warps", "face_found", by=_NAME)
+        own_warps, own_found = needed(judged.reference_signals, "face_warps", "face_found", by=_NAME)
         height, width = judged.latents.shape[-2:]
         boxes = [template_box(warp, (height * judged.scale, width * judged.scale)) for warp in warps]
         both = found & own_found & torch.tensor([box is not None for box in boxes], device=found.device)
@@ -166,10 +160,10 @@ def region_masks(signals: Signals, region: Region, images: Tensor) -> Tensor:
     size = (images.shape[-2], images.shape[-1])
     if region == "full":
         return images.new_ones(len(images), 1, *size)
-    (body,) = needed(signals, "body_mask")
+    (body,) = needed(signals, "body_mask", by=_NAME)
     if region == "person":
         return body
-    faces, hands = (box_masks(boxes, size) for boxes in needed(signals, "face_boxes", "hand_boxes"))
+    faces, hands = (box_masks(boxes, size) for boxes in needed(signals, "face_boxes", "hand_boxes", by=_NAME))
     return clothing_region(body, faces, hands)
 
 

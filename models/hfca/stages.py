@@ -24,7 +24,7 @@ from models.latents import LatentCodec
 from models.lean_decoding import decoder_of
 from models.pretrained_networks import base_unet_folder
 from models.signals import SignalName
-from models.stage_config import PairStage
+from models.stage_config import PairStage, shaping_of
 from models.stage_loss import StageLoss, still_condition
 from models.stage_training import StageRun, latents_cache, run_stage
 from models.training_loop import StepRecord
@@ -50,7 +50,7 @@ def stage_config(config: HfcaConfig, stage: str) -> dict[str, Any]:
         "noise": asdict(config.noise),
         "pose": asdict(config.pose),
         "weights": [config.autoencoder, config.base_unet, config.image_encoder],
-        "settings": asdict(config.stage(stage)),
+        "settings": shaping_of(config.stage(stage)),
     }
     own = {
         "stage_1": {"ipm": asdict(config.ipm)},

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from models import clip_sampling
 from models.autoencoders import DEMO_CHANNELS
 from models.demo_additions import DemoAdditions
 from models.guidance import GuidanceForm
-from models.loop_config import on_gpu
+from models.loop_config import paper_loop
 from models.noise import NoiseConfig, shift_of_size
 from models.reference_attention import Fusion
-from models.stage_config import PairStage, Stage, WindowStage
+from models.stage_config import PairStage, StagedConfig, WindowStage, check_windows
 from models.training_loop import LoopConfig
 from models.unet_shape import UnetShape
 from pipelines.retarget import Retarget
@@ -78,7 +78,7 @@ class Sampling(clip_sampling.Sampling):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HiaConfig:
+class HiaConfig(StagedConfig):
     """One variant of the method."""
 
     size: tuple[int, int] = (896, 512)  # height, width [P]
@@ -120,9 +120,8 @@ class HiaConfig:
             raise ValueError(
                 f"stage_2.timesteps={self.stage_2.timesteps}: x0 is compared in pixels up to t = {T_MAX - 1}; use (0, {T_MAX})"
             )
-        for name, window in (("stage_3", self.stage_3.window), ("stage_4", self.stage_4.window), ("sampling", self.sampling.window)):
-            if window > self.shape.motion_frames:
-                raise ValueError(f"{name}.window={window} is longer than the motion modules' motion_frames={self.shape.motion_frames}")
+        windows = {"stage_3": self.stage_3.window, "stage_4": self.stage_4.window, "sampling": self.sampling.window}
+        check_windows("the motion modules' motion_frames", self.shape.motion_frames, **windows)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -131,29 +130,21 @@ class HiaConfig:
         skipped += [] if self.progressive else ["stage_3"]
         return tuple(stage for stage in ("stage_1", "stage_2", "stage_3", "stage_4") if stage not in skipped)
 
-    def stage(self, name: str) -> Stage:
-        """Settings of a stage."""
-        settings: Stage = getattr(self, name)
-        return settings
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for manifests and digests."""
-        return asdict(self)
+# What every stage's networks are made of; the rest of a config belongs to single stages or to sampling.
+NETWORK_FIELDS = (
+    "size", "autoencoder", "base_unet", "controlnet", "image_encoder", "shape", "hint_widths", "additions", "fusion", "noise", "blur",
+)  # fmt: skip
 
 
 def _spatial(steps: int, timesteps: tuple[int, int] | None = None) -> PairStage:
-    """Single frames, 32 pairs a step: 8 references in each of 4 micro-batches (the paper leaves open whether its 32 counts them)."""
-    return PairStage(loop=_adam(steps, accumulation=4), references=8, flip=0.5, timesteps=timesteps)  # flip [P]
+    """Single frames, 32 pairs a step: 8 references in each of 4 micro-batches (the paper leaves open whether its 32 counts them). Adam [P]."""
+    return PairStage(loop=paper_loop(steps, accumulation=4, optimizer="adam"), references=8, flip=0.5, timesteps=timesteps)  # flip [P]
 
 
 def _temporal(steps: int, size: tuple[int, int] | None = None, static: float = 0.0) -> WindowStage:
-    """8 clips a step [P] of 16 frames [D]."""
-    return WindowStage(loop=_adam(steps), batch=8, window=16, flip=0.5, size=size, static=static)
-
-
-def _adam(steps: int, accumulation: int = 1) -> LoopConfig:
-    """Adam [P] at a rate that the paper does not name."""
-    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, optimizer="adam", accumulation=accumulation, ema_decay=None))
+    """8 clips a step [P] of 16 frames [D]. Adam [P], at a rate that the paper does not name."""
+    return WindowStage(loop=paper_loop(steps, optimizer="adam"), batch=8, window=16, flip=0.5, size=size, static=static)
 
 
 PAPER = HiaConfig()  # expects HumanDance PSNR 20.45, SSIM .799, LPIPS .0740, FID 17.84, FID-VID 4.91, FVD 50.33 (Table 1a)

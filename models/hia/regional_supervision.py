@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,9 @@ from models.hia.config import T_MAX, Regional
 from models.identity_loss import identity_loss, judgeable_faces
 from models.lean_decoding import Decode, decode_in_chunks
 from models.region_loss import box_masks, masked_mse
-from models.signals import Signals
+from models.signals import Signals, needed
+
+_NAME = "regional supervision"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +41,8 @@ def regions_of(images: Tensor, signals: Signals, reference: Tensor, reference_si
     images [N, 3, H, W] and reference [R, 3, H, W] in [-1, 1]; signals with hands and faces of both (models/signals.py).
     psi_ref is computed here, by the recogniser that judges the generated face, and not read from a table.
     """
-    hand_boxes, face_boxes, warps, found = _needed(signals, "hand_boxes", "face_boxes", "face_warps", "face_found")
-    reference_warps, reference_found = _needed(reference_signals, "face_warps", "face_found")
+    hand_boxes, face_boxes, warps, found = needed(signals, "hand_boxes", "face_boxes", "face_warps", "face_found", by=_NAME)
+    reference_warps, reference_found = needed(reference_signals, "face_warps", "face_found", by=_NAME)
     each, size = len(images) // len(reference), (images.shape[-2], images.shape[-1])
     with torch.no_grad():
         embeddings = recogniser(aligned_faces(reference, reference_warps))
@@ -53,13 +54,6 @@ def regions_of(images: Tensor, signals: Signals, reference: Tensor, reference_si
         found=found & reference_found.repeat_interleave(each),
         reference=embeddings.repeat_interleave(each, dim=0),
     )
-
-
-def _needed(signals: Signals, *names: str) -> Sequence[Tensor]:
-    missing = [name for name in names if getattr(signals, name) is None]
-    if missing:
-        raise ValueError(f"regional supervision needs the signals {missing}; a method that uses it lists 'hands' and 'faces' in `needs`")
-    return [getattr(signals, name) for name in names]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

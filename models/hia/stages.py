@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from models.clip_dataset import ClipStore, TrainingClip
-from models.hia.config import HiaConfig
+from models.hia.config import NETWORK_FIELDS, HiaConfig
 from models.hia.network import Hia, add_motion, drop_controls, fresh_network, load_network
 from models.hia.regional_supervision import RegionalSupervision, regions_of
 from models.hia.sampling import animate_batch, condition_of
 from models.latents import LatentCodec
 from models.lean_decoding import decoder_of
 from models.signals import SignalName
+from models.stage_config import shaping_of
 from models.stage_loss import Denoised, ExtraLoss, StageLoss
 from models.stage_training import StageRun, latents_cache, run_stage
 from models.torch_recognisers import torch_recogniser
@@ -77,22 +78,9 @@ def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: HiaConfig,
 
 def shaping(config: HiaConfig, stage: str) -> dict[str, Any]:
     """What shapes a stage and nothing later: variants that differ in a later stage or in sampling share its checkpoint."""
-    network = (
-        "size",
-        "autoencoder",
-        "base_unet",
-        "controlnet",
-        "image_encoder",
-        "shape",
-        "hint_widths",
-        "additions",
-        "fusion",
-        "noise",
-        "blur",
-    )
     own = {"stage_2": ("regional", "recogniser"), "stage_3": ("motion_adapter",), "stage_4": ("motion_adapter",)}
     chosen = asdict(config)
-    return {name: chosen[name] for name in (*network, *own.get(stage, ()), stage)}
+    return {**{name: chosen[name] for name in (*NETWORK_FIELDS, *own.get(stage, ()))}, stage: shaping_of(config.stage(stage))}
 
 
 def additions_of(config: HiaConfig) -> list[str]:

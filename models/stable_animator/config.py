@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from models.stable_animator.edm import SigmaConfig
 from models.stable_animator.face_optimisation import Hjb
 from models.stable_animator.id_adapter import Align, StatDims
 from models.stable_animator.sampler import Churn
+from models.stage_config import StagedConfig
 from models.training_loop import LoopConfig
 from pipelines.retarget import Retarget
 
@@ -105,7 +106,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StableAnimatorConfig:
+class StableAnimatorConfig(StagedConfig):
     """One variant. Networks are named by their roles in pipelines/weights_table.py."""
 
     size: tuple[int, int] = (1024, 576)  # height, width of what it makes [P]
@@ -117,7 +118,3 @@ class StableAnimatorConfig:
     sigmas: SigmaConfig = field(default_factory=SigmaConfig)
     stage_1: Stage1 = field(default_factory=Stage1)
     sampling: Sampling = field(default_factory=Sampling)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for manifests and digests."""
-        return asdict(self)

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import nn
-
 from models.animator import Animator, Driving, Reference
 from models.checkpoint import WEIGHTS
-from models.clip_dataset import TrainingClip
-from models.diffusion_method import SHARED_SAMPLING_CODE, SHARED_TRAINING_CODE
+from models.diffusion_method import SHARED_SAMPLING_CODE, SHARED_TRAINING_CODE, DiffusionAnimator, DiffusionMethod
 from models.gradient_checkpointing import checkpoint_gradients
 from models.latents import LatentCodec
-from models.on_device import device_at_hand
-from models.shipped_checkpoint import Bases, is_packed, unpacked
+from models.on_device import device_of
+from models.shipped_checkpoint import Bases
 from models.signals import SignalName
 from models.stable_animator.config import StableAnimatorConfig
 from models.stable_animator.image_tokens import encoder_folder
 from models.stable_animator.magic.config import MagicConfig
 from models.stable_animator.magic.method import MAGIC
 from models.stable_animator.network import StableAnimator, load_network
-from models.stable_animator.recogniser import load_differentiable
+from models.stable_animator.recogniser import judge_of
 from models.stable_animator.sampling import animate
 from models.stable_animator.stages import NEEDS, STAGES, additions_of, stage_config, train_stage
 from models.stable_animator.temporal_codec import codec_folder, load_codec
 from models.stable_animator.variants import VARIANTS
-from models.stage_training import StageRun
 from models.training_loop import StepRecord
 from pipelines.clip import Frames
 from pipelines.errors import UserError
@@ -65,105 +59,42 @@ _SAMPLING = _once(
 _TRAINING = _once(*_ours("stages", "magic/method"), *_NETWORK, *SHARED_TRAINING_CODE)
 
 
-class StableAnimatorAnimator:
-    """A trained network that makes clips."""
-
-    def __init__(self, config: StableAnimatorConfig, network: StableAnimator, codec: LatentCodec, recogniser: nn.Module | None) -> None:
-        self.config, self.network, self.codec, self.recogniser = config, network.eval(), codec, recogniser
-        self.size: tuple[int, int] | None = config.size
-        self.sampler: Mapping[str, Any] = {**asdict(config.sampling), "recogniser": config.recogniser}
-        if config.sampling.hjb.checkpointing:
-            checkpoint_gradients(codec.autoencoder)
-
-    def __call__(self, reference: Reference, driving: Driving, seed: int) -> Frames:
-        return np.concatenate(list(self.in_pieces(reference, driving, seed)))
-
-    def in_pieces(self, reference: Reference, driving: Driving, seed: int, advance: Callable[[], None] | None = None) -> Iterator[Frames]:
-        """The same clip, a few frames at a time, for driving clips of any length."""
-        return animate(self.network, self.codec, self.config, self.recogniser, reference, driving, seed, advance)
+def pieces(
+    network: StableAnimator,
+    codec: LatentCodec,
+    config: StableAnimatorConfig,
+    reference: Reference,
+    driving: Driving,
+    seed: int,
+    advance: Callable[[], None] | None = None,
+) -> Iterator[Frames]:
+    """One clip in order, a few frames at a time, with the recogniser that its faces are optimised by."""
+    judge = judge_of(config.recogniser).to(device_of(network)) if config.sampling.hjb.enabled else None
+    return animate(network, codec, config, judge, reference, driving, seed, advance)
 
 
-class StableAnimatorMethod:
-    """One stage; variants in variants.py. Those of Table 5's backbone (magic/) have a method of their own, which this one asks."""
-
-    name = "stable_animator"
-    variants: Mapping[str, StableAnimatorConfig | MagicConfig] = {**VARIANTS, **MAGIC.variants}
-    default_variant = "demo"
-    needs: tuple[SignalName, ...] = NEEDS
-    sampling_code: tuple[str, ...] = _SAMPLING
-    training_code: tuple[str, ...] = _TRAINING
-
-    def chosen(self, variant: str) -> StableAnimatorConfig:
-        """The config of a variant. Raises UserError."""
-        config = self.variants.get(variant)
-        if not isinstance(config, StableAnimatorConfig):
-            raise UserError(f"{self.name} has no variant {variant!r}; it has: {', '.join(self.variants)}")
-        return config
-
-    def config(self, variant: str) -> dict[str, Any]:
-        """All settings of a variant."""
-        return MAGIC.config(variant) if variant in MAGIC.variants else self.chosen(variant).as_dict()
-
-    def stages_of(self, variant: str) -> tuple[str, ...]:
-        """stage_1, in every variant on SVD."""
-        if variant in MAGIC.variants:
-            return MAGIC.stages_of(variant)
-        self.chosen(variant)
-        return STAGES
-
-    def stage_config(self, variant: str, stage: str) -> dict[str, Any]:
-        """What shapes stage_1: variants that differ only in sampling share its checkpoint."""
-        return MAGIC.stage_config(variant, stage) if variant in MAGIC.variants else stage_config(self.chosen(variant))
+@dataclass(frozen=True, kw_only=True)
+class SvdMethod(DiffusionMethod):
+    """The variants on SVD: their files, and what the face optimisation wants."""
 
     def weights_digest(self, variant: str) -> str:
         """Digest of the autoencoder's, the base's and the image encoder's files. Raises MissingWeightsError."""
-        if variant in MAGIC.variants:
-            return MAGIC.weights_digest(variant)
-        config = self.chosen(variant)
+        config: StableAnimatorConfig = self.chosen(variant)
         files = [codec_folder(config.autoencoder) / WEIGHTS]
         files += [base_file(config.base_unet)] if config.base_unet else []
         folders = [encoder_folder(config.image_encoder)] if config.image_encoder else []
         return digest_of_lines(*(digest_of(path) for path in (*files, *folders)))
 
-    def train(
-        self,
-        stage: str,
-        *,
-        variant: str,
-        clips: Sequence[TrainingClip],
-        parent: Path | None,
-        out: Path,
-        seed: int,
-        identity: Mapping[str, str],
-        on_record: Callable[[StepRecord], None] | None = None,
-    ) -> list[StepRecord]:
-        """Train a stage into the checkpoint folder `out`; resumes what was cut off. Raises UserError."""
-        if variant in MAGIC.variants:
-            return MAGIC.train(
-                stage, variant=variant, clips=clips, parent=parent, out=out, seed=seed, identity=identity, on_record=on_record
-            )
-        config = self.chosen(variant)
-        if stage not in STAGES:
-            raise UserError(f"{self.name}:{variant} has no stage {stage!r}; it has: {', '.join(STAGES)}")
-        run = StageRun(
-            stage=stage, out=out, seed=seed, parent=parent, identity=identity, config=config.as_dict(), additions=additions_of(config),
-            on_record=on_record,
-        )  # fmt: skip
-        return train_stage(run, clips, config, load_codec(config.autoencoder))
-
-    def load(self, variant: str, checkpoint: Path | None) -> Animator:
+    def load(self, variant: str, checkpoint: Path | None) -> DiffusionAnimator:
         """The network of a checkpoint. Raises UserError without one, MissingWeightsError without the recogniser that optimises faces."""
-        if variant in MAGIC.variants:
-            return MAGIC.load(variant, checkpoint)
-        config = self.chosen(variant)
-        if checkpoint is None:
-            raise UserError(f"{self.name} needs a checkpoint; train stage_1 first")
-        device, judge = device_at_hand(), load_differentiable(config.recogniser) if config.sampling.hjb.enabled else None
-        packed = unpacked(checkpoint, bases(config)) if is_packed(checkpoint) else nullcontext(checkpoint)
-        with packed as folder:
-            network = load_network(config, folder).to(device)
-        codec = load_codec(config.autoencoder).to(device)
-        return StableAnimatorAnimator(config, network, codec, judge if judge is None else judge.to(device))
+        animator = super().load(variant, checkpoint)
+        config: StableAnimatorConfig = animator.config
+        if config.sampling.hjb.enabled:
+            judge_of(config.recogniser)  # one that is missing is missed here, and not in the middle of a clip
+        if config.sampling.hjb.checkpointing:
+            checkpoint_gradients(animator.codec.autoencoder)
+        animator.sampler = {**animator.sampler, "recogniser": config.recogniser}
+        return animator
 
 
 def bases(config: StableAnimatorConfig) -> Bases:
@@ -174,6 +105,65 @@ def bases(config: StableAnimatorConfig) -> Bases:
 def base_file(role: str) -> Path:
     """The weights of a UNet's role. Raises MissingWeightsError."""
     return folder_of(role, "config.json", WEIGHTS) / WEIGHTS
+
+
+ON_SVD = SvdMethod(
+    name="stable_animator",
+    variants=VARIANTS,
+    default_variant="demo",
+    needs=NEEDS,
+    stages_in=lambda _: STAGES,
+    shaping=lambda config, _: stage_config(config),
+    train_stage=train_stage,
+    load_codec=lambda config: load_codec(config.autoencoder),
+    load_network=load_network,
+    pieces=pieces,
+    additions=additions_of,
+    bases=bases,
+    sampling_code=_SAMPLING,
+    training_code=_TRAINING,
+)
+
+
+class StableAnimatorMethod:
+    """The variants on SVD, and those of Table 5's backbone (magic/), each by its own method."""
+
+    name = "stable_animator"
+    variants: Mapping[str, StableAnimatorConfig | MagicConfig] = {**VARIANTS, **MAGIC.variants}
+    default_variant = "demo"
+    needs: tuple[SignalName, ...] = NEEDS
+    sampling_code: tuple[str, ...] = _SAMPLING
+    training_code: tuple[str, ...] = _TRAINING
+
+    def of(self, variant: str) -> DiffusionMethod:
+        """Whose variant it is. Raises UserError."""
+        if variant not in self.variants:
+            raise UserError(f"{self.name} has no variant {variant!r}; it has: {', '.join(self.variants)}")
+        return MAGIC if variant in MAGIC.variants else ON_SVD
+
+    def config(self, variant: str) -> dict[str, Any]:
+        """All settings of a variant."""
+        return self.of(variant).config(variant)
+
+    def stages_of(self, variant: str) -> tuple[str, ...]:
+        """stage_1, in every variant on SVD."""
+        return self.of(variant).stages_of(variant)
+
+    def stage_config(self, variant: str, stage: str) -> dict[str, Any]:
+        """What shapes a stage: variants that differ only in sampling share its checkpoint."""
+        return self.of(variant).stage_config(variant, stage)
+
+    def weights_digest(self, variant: str) -> str:
+        """Digest of the files that training begins from. Raises MissingWeightsError."""
+        return self.of(variant).weights_digest(variant)
+
+    def train(self, stage: str, *, variant: str, **rest: Any) -> list[StepRecord]:
+        """Train a stage, as models.methods.Method says."""
+        return self.of(variant).train(stage, variant=variant, **rest)
+
+    def load(self, variant: str, checkpoint: Path | None) -> Animator:
+        """The network of a checkpoint. Raises UserError without one, MissingWeightsError without the recogniser that optimises faces."""
+        return self.of(variant).load(variant, checkpoint)
 
 
 STABLE_ANIMATOR = StableAnimatorMethod()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from torch import nn
@@ -24,6 +25,12 @@ def load_differentiable(role: str | None) -> nn.Module:
     beside = find_weights(TINY).with_name(TINY_FILE) if role == TINY else None
     network = load_tiny(beside) if beside is not None and beside.is_file() else torch_recogniser(role)
     return network.requires_grad_(False).eval()
+
+
+@lru_cache(maxsize=2)
+def judge_of(role: str | None) -> nn.Module:
+    """The recogniser of a role, read once."""
+    return load_differentiable(role)
 
 
 def load_tiny(path: Path) -> FaceRecogniserNetwork:

@@ -24,6 +24,7 @@ from models.stable_animator.face_region import found, latent_masks
 from models.stable_animator.network import StableAnimator, SvdCondition, fresh_network, nothing_dropped
 from models.stable_animator.sampling import checked_faces, generate_latents
 from models.stable_animator.temporal_codec import conditioning_latent
+from models.stage_config import shaping_of
 from models.stage_training import StageRun, latents_cache, run_stage
 from models.training_loop import StepRecord
 
@@ -118,8 +119,8 @@ def drop_conditions(condition: SvdCondition, stage: Stage1, probability: float, 
 
 def stage_config(config: StableAnimatorConfig) -> dict[str, Any]:
     """What shapes the stage: neither the sampler, nor the recogniser that it optimises faces by, nor the size of what it makes."""
-    settings = asdict(config)
-    return {name: value for name, value in settings.items() if name not in ("sampling", "recogniser", "size")}
+    chosen = {name: value for name, value in asdict(config).items() if name not in ("sampling", "recogniser", "size")}
+    return {**chosen, "stage_1": shaping_of(config.stage_1)}
 
 
 def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: StableAnimatorConfig, codec: LatentCodec) -> list[StepRecord]:

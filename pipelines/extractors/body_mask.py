@@ -12,35 +12,42 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.boxes import Floats
 from pipelines.clip import Clip, Frames
 from pipelines.extractors.person_box import PersonBox, digest_of_lines
-from pipelines.extractors.person_crops import Boxes, subject_finder
+from pipelines.extractors.person_crops import Boxes, crop_of, subject_finder
 from pipelines.extractors.pretrained_folder import folder_digest, folder_of, half_on_cuda, load_strictly
 from pipelines.masks import encode_rle, pack_array
 
 Rows = dict[str, list[dict[str, Any]]]
 
 _FILES = ("config.json", "preprocessor_config.json")
+TINY_MARGIN = 1.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BodyMask:
-    """Mask of the subject in every frame; frames without the subject have an empty one. ClipError no_person where all have none."""
+    """Mask of the subject in every frame; frames without the subject have an empty one. ClipError no_person where all have none.
+
+    margin: the network sees the subject's box alone, enlarged by this factor about its middle; None: the whole frame, as SAM does.
+    """
 
     name: str = "body_mask"
     role: str = "person_mask"
     person: PersonBox = field(default_factory=PersonBox)
     batch_frames: int = 4
+    margin: float | None = None
     version = 1
     tables = ("body_masks",)
 
     def weights_digest(self) -> str:
         """sha256 over the network, its settings and the person detector."""
-        return digest_of_lines(folder_digest(self.role, *_FILES), self.person.weights_digest())
+        shown = [] if self.margin is None else [f"margin {self.margin}"]
+        return digest_of_lines(folder_digest(self.role, *_FILES), self.person.weights_digest(), *shown)
 
     def load(self, device: str) -> Callable[[Clip, Frames], Rows]:
         """From a clip and its frames to rows."""
-        network = MaskNetwork(folder_of(self.role, *_FILES), device)
+        network = MaskNetwork(folder_of(self.role, *_FILES), device, self.margin)
         boxes_of = subject_finder(self.person, device)
 
         def extract(clip: Clip, frames: Frames) -> Rows:
@@ -57,35 +64,46 @@ class BodyMask:
 class MaskNetwork:
     """SAM 2.1 of a folder, opened strictly."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, margin: float | None = None) -> None:
         from transformers import Sam2Model
         from transformers.models.sam2.image_processing_sam2 import Sam2ImageProcessor
         from transformers.models.sam2.processing_sam2 import Sam2Processor
 
         self._device, self._model = device, load_strictly(Sam2Model, folder, device)
         self._processor = Sam2Processor(Sam2ImageProcessor.from_pretrained(str(folder), local_files_only=True))
+        self._margin = margin
 
     def rows(self, frames: Frames, boxes: Boxes) -> list[dict[str, Any]]:
         """Rows of body_masks of N frames [N, H, W, 3] from the subject's boxes in them."""
-        seen = [i for i, box in enumerate(boxes) if box is not None]
-        logits = self._logits(frames[seen], [boxes[i] for i in seen]) if seen else None
-        rows = []
-        for i in range(len(frames)):
-            soft = np.zeros(frames.shape[1:3], np.uint8)
-            if logits is not None and i in seen:
-                soft = soft_mask(logits[seen.index(i)], frames.shape[1:3])
-            rows.append(mask_row(soft))
-        return rows
+        soft = np.zeros(frames.shape[:3], np.uint8)
+        seen = [(i, box) for i, box in enumerate(boxes) if box is not None]
+        if seen:
+            windows = [window_of(box, frames.shape[1:3], self._margin) for _, box in seen]
+            pictures = [crop_of(frames[i], window) for (i, _), window in zip(seen, windows, strict=True)]
+            prompts = [[(box - np.tile(window[:2], 2)).tolist()] for (_, box), window in zip(seen, windows, strict=True)]
+            for (i, _), window, picture, logits in zip(seen, windows, pictures, self._logits(pictures, prompts), strict=True):
+                crop_of(soft[i], window)[:] = soft_mask(logits, picture.shape[:2])
+        return [mask_row(mask) for mask in soft]
 
-    def _logits(self, frames: Frames, boxes: Boxes) -> Any:
-        """[N, h, w] at the decoder's own size."""
+    def _logits(self, pictures: list[Frames], prompts: list[list[list[float]]]) -> Any:
+        """[N, h, w] at the decoder's own size. prompts: a box in px of each picture."""
         import torch
 
-        prompts = [[box.tolist()] for box in boxes if box is not None]
-        inputs = self._processor(images=list(frames), input_boxes=prompts, return_tensors="pt").to(self._device)
+        inputs = self._processor(images=pictures, input_boxes=prompts, return_tensors="pt").to(self._device)
         with torch.inference_mode(), half_on_cuda(self._device):
             masks = self._model(pixel_values=inputs["pixel_values"], input_boxes=inputs["input_boxes"], multimask_output=False).pred_masks
         return masks[:, 0, 0].float()
+
+
+def window_of(box: Floats, size: tuple[int, ...], margin: float | None) -> Floats:
+    """x1, y1, x2, y2 in whole px of the part of a frame (H, W) that the network sees."""
+    height, width = size
+    if margin is None:
+        return np.array([0, 0, width, height], np.float32)
+    middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * margin
+    corners = np.concatenate([np.floor(middle - half), np.ceil(middle + half)])
+    window: Floats = np.clip(corners, 0, np.array([width, height, width, height])).astype(np.float32)
+    return window
 
 
 def soft_mask(logits: Any, size: tuple[int, ...]) -> Frames:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.errors import UserError
 from pipelines.extract import Extractor
 from pipelines.extractors.action import TINY_LAYERS, Action
-from pipelines.extractors.body_mask import BodyMask
+from pipelines.extractors.body_mask import TINY_MARGIN, BodyMask
 from pipelines.extractors.caption import Caption
 from pipelines.extractors.clip_image import CLIP_HUGE, CLIP_LARGE, CLIP_TINY
 from pipelines.extractors.clothing import Clothing
@@ -50,7 +50,7 @@ _ALL: tuple[Extractor, ...] = (
     DWPose(name="dwpose_tiny", role="dwpose_tiny", person=_TINY),
     RTMPose(name="rtmpose_tiny", role="rtmpose_tiny", feet_role="dwpose_tiny", person=_TINY),
     DensePose(name="densepose_tiny", role="densepose_tiny", sides=TINY_SIDES),
-    BodyMask(name="body_mask_tiny", role="person_mask_tiny", person=_TINY),
+    BodyMask(name="body_mask_tiny", role="person_mask_tiny", person=_TINY, batch_frames=16, margin=TINY_MARGIN),
     FaceExtractor(name="scrfd_tiny", role="face_detector_tiny", open_detector=load_scrfd, person=_TINY, recogniser="face_recogniser_tiny"),
     Clothing(name="clothing_tiny", role="clip_tiny", person=_TINY),
     Action(name="action_tiny", role="action_tiny", layers=TINY_LAYERS),

@@ -50,6 +50,8 @@ def test_the_help_names_every_option_and_an_example() -> None:
         "variant",
         "checkpoint",
         "extractors",
+        "signals",
+        "caption",
         "retarget",
         "seed",
         "steps",
@@ -70,12 +72,14 @@ def test_options_arrive(inputs: list[str], monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("models.animate.animate_photograph", record)
     given = ["--method", "copy_reference", "--extractors", "truth", "--retarget", "linear", "--no-side-by-side"]
+    given += ["--signals", "faces=scrfd", "--signals", "mediapipe", "--caption", "a man"]
     result = _run(*inputs, *given, "--seed", "3", "--steps", "5", "--frames", "7", "--fps", "12")
     assert result.output.endswith("out.mp4: 7 frames of 128x128 at 12 a second\n"), result.output
     _run(*inputs, "--method", "copy_reference")
     paths = {"reference": Path("person.png"), "driving": Path("clip.mp4"), "output": Path("out.mp4")}
     everything = {"retarget": "linear", "side_by_side": False, "seed": 3, "steps": 5, "frames": 7, "fps": Fraction(12)}
-    assert heard[0][0] == Request(**paths, extractor="truth", **everything)  # type: ignore[arg-type]
+    seen = {"signals": ("faces=scrfd", "mediapipe"), "caption": "a man"}
+    assert heard[0][0] == Request(**paths, extractor="truth", **everything, **seen)  # type: ignore[arg-type]
     assert heard[1][0] == Request(**paths)  # limb, side by side, mediapipe
     assert heard[0][1] == Chosen(method="copy_reference", variant="default", folder=None)
 
@@ -93,6 +97,8 @@ def test_options_arrive(inputs: list[str], monkeypatch: pytest.MonkeyPatch) -> N
         (["--method", "copy_reference", "--extractors", "guess"], "no extractor 'guess'; there are: "),
         (["--method", "copy_reference", "--reference", "nobody.png"], "photograph nobody.png: there is no such file"),
         (["--method", "copy_reference", "--driving", "none.mp4"], "driving clip none.mp4: there is no such file"),
+        (["--method", "copy_reference", "--signals", "faces=scrfd"], "--signals faces=scrfd: this method needs no signals, not 'faces'"),
+        (["--method", "copy_reference", "--caption", "a man"], "--caption: copy_reference reads no caption; leave the option out"),
         (["--method", "copy_reference", "--output", "out.gif"], "--output out.gif: only mp4 is written"),
     ],
 )

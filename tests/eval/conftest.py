@@ -102,7 +102,7 @@ class TinyLake:
         """Face and hands as boxes around their points, the body as the box of all points."""
         tables: dict[str, list[dict[str, Any]]] = {"faces": [], "hands": [], "body_masks": []}
         for t in range(self.frames):
-            key = {"dataset": self.dataset, "clip_id": clip_id, "frame": t, "extractor": "truth", "version": 1, "weights_digest": "none"}
+            key = {"dataset": self.dataset, "clip_id": clip_id, "frame": t, "extractor": "planted", "version": 1, "weights_digest": "none"}
             points, reach = skeleton_of(0.35 * t + index, self.size), self.size / 10
             head, left, right = ([*(points[i] - reach), *(points[i] + reach)] for i in (0, 9, 10))
             body = np.zeros((self.size, self.size), bool)

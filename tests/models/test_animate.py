@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import animate as module
+from models import written_clip as module
 from models.animate import DEFAULT_EXTRACTOR, Request, animate_photograph, driving_clip, fit_photograph
 from models.animate_anyone.config import VARIANTS, AnimateAnyoneConfig
 from models.animate_anyone.network import add_motion, fresh_network, load_network
@@ -25,6 +25,7 @@ from models.clip_dataset import TrainingClip, draw_poses, to_unit
 from models.clip_sampling import DECODED_AT_ONCE, DrawnPoses
 from models.diffusion_method import DiffusionAnimator
 from models.latents import LatentCodec
+from models.written_clip import write_pieces
 from pipelines.clip import Clip, Frames
 from pipelines.errors import ClipError, UserError
 from pipelines.extractors.registry import EXTRACTORS
@@ -423,9 +424,12 @@ def test_a_shipped_checkpoint_comes_before_the_lakes(
 ) -> None:
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "animate_anyone").symlink_to(checkpoint)
-    monkeypatch.setattr("models.chosen_checkpoint.SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr("models.shipped_checkpoint.FOLDER", tmp_path / "shipped")
     lake = _lake_with(tmp_path / "lake", checkpoint, ["a" * 16])
-    assert choose_checkpoint(lake, "animate_anyone", "tiny", None).origin == f"shipped checkpoint {'c' * 16}"
+    for variant in (None, "shipped"):
+        found = choose_checkpoint(lake, "animate_anyone", variant, None)
+        assert (found.variant, found.origin) == ("shipped", f"shipped checkpoint {'c' * 16}")
+    assert choose_checkpoint(lake, "animate_anyone", "tiny", None).checkpoint_id == "a" * 16
 
 
 def test_a_folder_says_its_variant_and_must_be_the_methods(tmp_path: Path, checkpoint: Path, scene: Callable[..., Request]) -> None:
@@ -512,5 +516,38 @@ def test_the_file_is_written_from_disk_not_from_memory(tmp_path: Path, monkeypat
         module, "encode_video", lambda path, frames, fps, comment: held.append((type(frames), frames.shape, frames[5, 0, 0, 0]))
     )
     pieces = (np.full((2, 32, 32, 3), i, np.uint8) for i in range(4))
-    module._write(tmp_path / "o.mp4", pieces, 8, Fraction(24), "synthetic")
+    write_pieces(tmp_path / "o.mp4", pieces, 8, Fraction(24), "synthetic")
     assert held == [(np.memmap, (8, 32, 32, 3), 2)]
+    with pytest.raises(ValueError, match=r"2 frames were made for o\.mp4, 8 were asked for"):
+        write_pieces(tmp_path / "o.mp4", [np.zeros((2, 32, 32, 3), np.uint8)], 8, Fraction(24), "synthetic")
+
+
+def test_the_driving_video_is_let_go_before_sampling_begins(
+    scene: Callable[..., Request], chosen: Chosen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long clip's own frames are held while poses and signals are found in them, not while the method works."""
+    import gc
+    import weakref
+
+    from models import animate
+
+    held: list[weakref.ref[Any]] = []
+    real = animate.read_frames
+
+    class Watched(np.ndarray):  # type: ignore[type-arg]
+        pass
+
+    def reading(clip: Clip) -> Frames:
+        frames: Frames = real(clip).view(Watched)
+        held.append(weakref.ref(frames))
+        return frames
+
+    def sampling(self: DiffusionAnimator, reference: Reference, driving: Driving, seed: int, advance: Any = None) -> Any:
+        gc.collect()
+        assert held[0]() is None
+        yield np.zeros((len(driving.points), 32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(animate, "read_frames", reading)
+    monkeypatch.setattr(DiffusionAnimator, "in_pieces", sampling)
+    _animated(scene(frames=3), chosen)
+    assert len(held) == 1

@@ -233,6 +233,85 @@ def test_extractors_that_do_not_help_are_refused(looks: dict[str, Looks], tmp_pa
         spot_signals(chosen, [], ["masks_a"], _quiet)
 
 
+def test_an_extractor_is_named_for_one_signal_or_for_all_that_it_gives(
+    looks: dict[str, Looks], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("both_a", "both_b"):
+        monkeypatch.setitem(EXTRACTORS, name, Looks(name, ("faces", "body_masks"), _faces))
+    chosen, needs = _checkpoint(tmp_path / "c"), ["faces", "body_mask"]
+
+    def names(*named: str) -> list[str]:
+        return [extractor.name for extractor in spot_signals(chosen, needs, named, _quiet).extractors.values()]  # type: ignore[arg-type]
+
+    assert names("both_a") == ["both_a", "both_a"]
+    assert names("both_a", "body_mask=both_b") == ["both_a", "both_b"]
+    assert names("faces=faces_a", "body_mask=masks_a") == ["faces_a", "masks_a"]
+    with pytest.raises(UserError, match=r"--signals hats=faces_a: this method needs faces, body_mask, not 'hats'"):
+        names("hats=faces_a")
+    with pytest.raises(UserError, match=r"--signals faces=masks_a: masks_a gives no faces; those that do: .*both_a"):
+        names("faces=masks_a")
+    with pytest.raises(UserError, match="no extractor 'nobody'; there are"):
+        names("faces=nobody")
+
+
+def test_an_extractor_of_several_signals_looks_once(
+    request_of: Callable[..., Request], looks: dict[str, Looks], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    both = Looks("both", ("faces", "body_masks"), lambda clip, frames: {**_faces(clip, frames), **_left_half(clip, frames)})
+    monkeypatch.setitem(EXTRACTORS, "both", both)
+    method = _method(monkeypatch, "faces", "body_mask")
+    animate_photograph(request_of(signals=("both",), retarget="none"), _checkpoint(tmp_path / "c"), say=_quiet, progress=False)
+    assert both.seen == [("person.png", 1), ("driver.mp4", 8)]
+    assert method.given[0][0].signals.body_mask is not None
+
+
+def test_a_caption_of_the_users_takes_the_captioners_place(
+    request_of: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    captioner = Looks("caption_tiny", ("captions",), _nobody, digest="missing")
+    monkeypatch.setitem(EXTRACTORS, "caption_tiny", captioner)
+    method = _method(monkeypatch, "caption")
+    animate_photograph(request_of(caption="a tall woman in red"), _checkpoint(tmp_path / "c"), say=_quiet, progress=False)
+    shown = method.given[0][0].signals
+    assert (shown.caption, shown.character) == ("a tall woman in red", "woman")
+    assert captioner.seen == []
+    with pytest.raises(
+        MissingWeightsError, match=r"caption by caption_tiny: no weights .*or --signals caption=EXTRACTOR .*or --caption TEXT"
+    ):
+        animate_photograph(request_of(), _checkpoint(tmp_path / "c"), say=_quiet, progress=False)
+    with pytest.raises(UserError, match="--caption: watcher needs a sentence"):
+        animate_photograph(request_of(caption="  "), _checkpoint(tmp_path / "c"), say=_quiet, progress=False)
+    _method(monkeypatch)
+    with pytest.raises(UserError, match="--caption: watcher reads no caption; leave the option out"):
+        animate_photograph(request_of(caption="a man"), _checkpoint(tmp_path / "c"), say=_quiet, progress=False)
+
+
+def test_annotations_that_hold_no_tokens_are_no_actions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.small_clips import clip_of
+
+    def labels(clip: Clip, frames: Frames) -> dict[str, list[dict[str, Any]]]:
+        return {"actions": [{"frame": 0, "tokens": None, "shape": None, "dtype": None, "action_class": "jump"}]}
+
+    monkeypatch.setitem(EXTRACTORS, "labels", Looks("labels", ("actions",), labels))
+    spot = spot_signals(_checkpoint(tmp_path / "c"), ["actions"], ["labels"], _quiet)
+    frames = np.zeros((2, 8, 8, 3), np.uint8)
+    nothing = (np.zeros((2, 133, 2), np.float32), np.zeros((2, 133), np.float32))
+    with pytest.raises(
+        UserError, match=r"actions of the clip: labels holds no network's tokens; name another extractor: --signals actions="
+    ):
+        spot.of(["actions"], clip_of(frames), frames, nothing, "clip")
+
+
+def test_every_signal_without_weights_is_named_at_once(looks: dict[str, Looks], tmp_path: Path) -> None:
+    looks["faces_a"].digest = looks["masks_a"].digest = "missing"
+    with pytest.raises(MissingWeightsError) as raised:
+        spot_signals(_checkpoint(tmp_path / "c"), ["faces", "body_mask"], ["faces_a", "masks_a"], _quiet)
+    said = str(raised.value)
+    assert said.startswith("watcher:default looks at more than poses, and networks are missing:")
+    assert "faces by faces_a: no weights of faces_a; fetch them; or --signals faces=EXTRACTOR" in said
+    assert "body_mask by masks_a: no weights of masks_a; fetch them; or --signals body_mask=EXTRACTOR" in said
+
+
 def test_missing_weights_are_said_before_anything_is_computed(
     request_of: Callable[..., Request], looks: dict[str, Looks], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,13 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from models.tiny import densepose, dwpose, person_box, person_mask, rtmpose
-from models.tiny.augmentation import blur, change_looks, cut_out, mirrored, recode, region, warp, warp_points
+from models.tiny.augmentation import Looks, blur, change_looks, cut_out, mirrored, recode, region, warp, warp_points
 from models.tiny.boxed_people import BoxedPeople, Variety, box_of, boxed, crops, keypoints_in, measured_on
 from models.tiny.job import SHIPPED, TinyJob
 from models.tiny.people import UNSEEN_IDENTITIES, People, cast
@@ -23,7 +24,7 @@ from models.tiny.simcc_network import normalised
 from models.training_loop import flushed_denormals, generator_for
 from pipelines import weights
 from pipelines.clip import Clip
-from pipelines.extractors.body_mask import MaskNetwork
+from pipelines.extractors.body_mask import TINY_MARGIN, MaskNetwork, window_of
 from pipelines.extractors.person_box import Yolox
 from pipelines.extractors.registry import EXTRACTORS
 from pipelines.extractors.simcc import NORMALISED, SimCC, box_geometry, warp_box
@@ -34,6 +35,9 @@ from pipelines.performers import perform
 
 JOBS = {job.name: job for job in (person_box.JOB, dwpose.JOB, rtmpose.JOB, densepose.JOB, person_mask.JOB)}
 MOST = {"person_box": 150_000, "dwpose": 700_000, "rtmpose": 400_000, "densepose": 400_000, "person_mask": 500_000}
+UNCHANGED = Looks(
+    brightness=0, contrast=0, tint=0, grey_share=0, blur_share=0, soften_share=0, recode_share=0, noise_share=0
+)  # fmt: skip
 STILL = Variety(shift=0, scale=0, angle=0, flip_share=0, cut_share=0, behind_share=0, cut_out_share=0)
 
 
@@ -56,6 +60,23 @@ def test_a_crop_is_the_extractors_crop(few: BoxedPeople) -> None:
 def test_the_networks_input_is_the_extractors_input(few: BoxedPeople) -> None:
     frames = np.ascontiguousarray(few.people.frames)
     np.testing.assert_allclose(normalised(_planes(frames)).numpy(), planes(frames, NORMALISED), atol=1e-5)
+
+
+def test_the_mask_network_learns_from_what_the_extractor_shows_it(few: BoxedPeople, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_OFF": 0.0, "_BEHIND": 0.0, "_CUT_OUT": 0.0, "_LOOKS": UNCHANGED}.items():
+        monkeypatch.setattr(person_mask, name, value)
+    monkeypatch.setattr(person_mask, "chance", lambda generator, count, share: torch.zeros(count, dtype=torch.bool))
+    generator = generator_for(0, 3)
+    chosen = torch.randint(len(few.boxes), (4,), generator=generator_for(0, 3)).tolist()
+    images, masks = person_mask.views(few, 4, generator)
+    side = person_mask.SIZE
+    for i, image, mask in zip(chosen, images, masks, strict=True):
+        x1, y1, x2, y2 = window_of(few.boxes[i], (128, 128), TINY_MARGIN).astype(int)
+        picture = np.dstack([few.people.frames[i], 255 * (few.people.truth["iuv"][i][..., :1] > 0)])[y1:y2, x1:x2].astype(np.uint8)
+        shown = cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+        learnt = torch.cat([image, mask]).permute(1, 2, 0).numpy()
+        assert np.abs(shown - learnt).mean() < 0.02  # the extractor cuts at whole pixels, and shrinks with a filter
+        assert np.abs(shown - learnt[:, ::-1]).mean() > 0.05
 
 
 def test_points_move_with_their_pixels() -> None:
@@ -200,7 +221,7 @@ def _scores(name: str, folder: Path, data: BoxedPeople) -> Mapping[str, float]:
         path = folder / "model.torchscript"
         return densepose.scores_of(load_torchscript(path, "cpu").float(), data, path)
     if name == "person_mask":
-        return person_mask.scores_of(MaskNetwork(folder, "cpu"), data)
+        return person_mask.scores_of(MaskNetwork(folder, "cpu", TINY_MARGIN), data)
     return dwpose.scores_of(SimCC(folder / "model.onnx"), data)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.loop_config import LoopConfig, probe_steps, spread_steps
+from models.loop_config import LoopConfig, probe_steps, sample_steps
 from models.training_loop import StepRecord
 from models.training_state import TrainingState
 from tests.models.toy_training import SHARED, Toy, run_toy, without_time
@@ -73,13 +73,14 @@ def test_steps_at_which_something_is_looked_at() -> None:
     config = LoopConfig(steps=10, learning_rate=1.0, probes=3)
     assert probe_steps(config) == {0, 5, 10}
     assert probe_steps(replace(config, probes=0)) == {10}
-    assert spread_steps(config, 4) == {2, 5, 8, 10}
-    assert spread_steps(config, 0) == set()
+    assert sample_steps(config) == {2, 5, 8, 10}
+    assert sample_steps(replace(config, pictures=0)) == set()
+    assert sample_steps(replace(config, steps=2)) == {1, 2}
 
 
 def test_where_it_is_computed_shapes_nothing() -> None:
     config = LoopConfig(steps=10, learning_rate=1.0, accumulation=4)
-    elsewhere = replace(config, device="cuda", workers=4, tensorboard=True, probes=3, pictures=0, metrics=0, save_every_s=1.0)
+    elsewhere = replace(config, device="cuda", workers=4, tensorboard=True, probes=3, pictures=0, save_every_s=1.0)
     assert config.shaping() == elsewhere.shaping()
     assert config.shaping() != replace(config, precision="bfloat16").shaping()
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.animate_anyone.method import ANIMATE_ANYONE
+from models.checkpoint import read_manifest
+from models.clip_dataset import TrainingClip
 from models.distributed_training import Workers, run_on_workers, workers_at_hand
+from models.training_loop import StepRecord
 from pipelines.errors import UserError
 from tests.models.toy_training import SHARED, run_toy, without_time
 
@@ -110,6 +114,33 @@ def test_ray_workers_give_the_log_of_one_although_one_is_lost(tmp_path: Path, on
     assert (tmp_path / "run" / "lost").exists()
     alone, _ = run_toy(tmp_path / "alone", SHARED, metric=lambda step: {"half": step / 2})
     assert _near(without_time(alone)) == log
+
+
+def _brief_stage(workers: int, out: Path, clips: Sequence[TrainingClip]) -> list[StepRecord]:
+    """Three steps of AnimateAnyone's first stage at the size of its brief variant, through the method itself."""
+    brief = ANIMATE_ANYONE.chosen("brief")
+    loop = replace(brief.stage_1.loop, steps=3, accumulation=2, probes=2, workers=workers)
+    method = replace(ANIMATE_ANYONE, variants={"brief": replace(brief, stage_1=replace(brief.stage_1, loop=loop))})
+    return method.train("stage_1", variant="brief", clips=clips, parent=None, out=out, seed=0, identity={"checkpoint_id": "0" * 16})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_real_stage_on_two_ray_workers_gives_the_log_and_the_checkpoint_of_one(
+    tmp_path: Path, on_ray: Callable[..., Any], clips: list[TrainingClip]
+) -> None:
+    del on_ray  # the method finds the Ray that it started
+    alone, together = (_brief_stage(count, tmp_path / str(count) / "stage_1", clips) for count in (1, 2))
+    assert [record.step for record in alone] == [0, 1, 2, 3]
+    assert alone[-1].metrics is not None
+    assert _near(without_time(alone)) == without_time(together)
+    one, two = (read_manifest(tmp_path / str(count) / "stage_1") for count in (1, 2))
+    assert set(one["files"]) == set(two["files"])
+    for name in (name for name in one["files"] if name.endswith(".safetensors")):
+        weights = [load_file(tmp_path / str(count) / "stage_1" / name) for count in (1, 2)]
+        assert weights[0].keys() == weights[1].keys()
+        for key, tensor in weights[0].items():
+            torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=1e-6)
 
 
 def _refuse(tries: str) -> None:

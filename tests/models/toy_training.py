@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.noise_levels import NoiseLevels, losses_of_rows, timestep_levels
 from models.training_loop import LoopConfig, LossAt, StepRecord, train
 
-SHARED = LoopConfig(steps=8, learning_rate=0.05, save_every_s=0.0, probes=5, pictures=2, metrics=2, accumulation=4)
+SHARED = LoopConfig(steps=8, learning_rate=0.05, save_every_s=0.0, probes=5, pictures=2, accumulation=4)
 
 
 class Toy(nn.Module):

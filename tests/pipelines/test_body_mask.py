@@ -10,7 +10,7 @@ import pytest
 from pipelines.boxes import People
 from pipelines.clip import Frames
 from pipelines.errors import ClipError, MissingWeightsError
-from pipelines.extractors.body_mask import BodyMask
+from pipelines.extractors.body_mask import BodyMask, MaskNetwork, window_of
 from pipelines.extractors.person_box import PersonBox
 from pipelines.masks import decode_rle, unpack_array
 from tests.small_clips import clip_of, noise
@@ -74,6 +74,30 @@ def test_soft_masks_are_the_sigmoid_of_the_logits_for_the_person_s_box(tmp_path:
     assert np.array_equal(hard, soft >= 128)
     assert rows[2]["area_px"] == hard.sum()
     assert not unpack_array(rows[1]["soft"], rows[1]["soft_shape"], "uint8").any()  # the subject is not in this frame
+
+
+def test_with_a_margin_the_network_sees_the_box_alone(tmp_path: Path) -> None:
+    _save(tmp_path / "person_mask")
+    frames, margin = noise(3), 1.2
+    rows = BodyMask(margin=margin).load("cpu")(clip_of(frames), frames)["body_masks"]
+    network, whole = (MaskNetwork(tmp_path / "person_mask", "cpu", shown) for shown in (margin, None))
+    box = np.array([0.0, 4.0, 60.0, 50.5], np.float32)  # inside the frame
+    x1, y1, x2, y2 = window_of(box, (72, 96), margin).astype(int)
+    assert (x1, y1, x2, y2) == (0, 0, 66, 56)  # floor, ceil of 30 +- 36 and 27.25 +- 27.9, inside the frame
+    alone = whole.rows(np.ascontiguousarray(frames[2:, y1:y2, x1:x2]), [box])[0]
+    soft = unpack_array(rows[2]["soft"], rows[2]["soft_shape"], rows[2]["soft_dtype"])
+    assert soft.shape == (72, 96)
+    np.testing.assert_array_equal(soft[y1:y2, x1:x2], unpack_array(alone["soft"], alone["soft_shape"], alone["soft_dtype"]))
+    assert not soft[y2:].any()
+    assert not soft[:, x2:].any()
+    changed = frames.copy()
+    changed[:, y2:], changed[:, :, x2:] = 0, 255
+    assert network.rows(changed[2:], [box]) == [rows[2]]
+
+
+def test_how_much_is_shown_is_part_of_the_digest(tmp_path: Path) -> None:
+    _save(tmp_path / "person_mask")
+    assert len({BodyMask(margin=margin).weights_digest() for margin in (None, 1.2, 1.3)}) == 3
 
 
 def test_nobody_in_the_clip_is_no_person(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from models import clip_sampling
 from models.controlled_unet import FRESH, TINY_FAMILY, BaseNetworks
 from models.ddim import STABLE_DIFFUSION
-from models.loop_config import on_gpu
+from models.finetuned_baseline import FinetunedConfig
+from models.loop_config import paper_loop
 from models.noise import NoiseConfig
 from models.prompted_denoiser import PromptedNetworks
-from models.stage_config import PairStage, Stage, WindowStage
+from models.stage_config import PairStage, WindowStage, check_windows
 from models.training_loop import LoopConfig
 
 
@@ -37,7 +38,7 @@ class Sampling(clip_sampling.Sampling):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IpcConfig:
+class IpcConfig(FinetunedConfig):
     """One variant."""
 
     size: tuple[int, int] = (640, 640)  # height, width: HFCA's [P]
@@ -45,34 +46,13 @@ class IpcConfig:
     networks: PromptedNetworks = field(default_factory=lambda: PromptedNetworks(base=BaseNetworks()))
     temporal: Temporal = field(default_factory=Temporal)
     noise: NoiseConfig = STABLE_DIFFUSION
-    train: Literal["none", "finetune"] = "finetune"
     # HFCA's steps and batches
-    stage_1: PairStage = field(default_factory=lambda: PairStage(loop=_adamw(30_000, accumulation=4), references=16, flip=0.5))
-    stage_2: WindowStage = field(default_factory=lambda: WindowStage(loop=_adamw(10_000), flip=0.5))
+    stage_1: PairStage = field(default_factory=lambda: PairStage(loop=paper_loop(30_000, accumulation=4), references=16, flip=0.5))
+    stage_2: WindowStage = field(default_factory=lambda: WindowStage(loop=paper_loop(10_000), flip=0.5))
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        for name, window in (("stage_2", self.stage_2.window), ("sampling", self.sampling.window)):
-            if window > self.temporal.frames:
-                raise ValueError(f"{name}.window={window} is longer than temporal.frames={self.temporal.frames}")
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """What this variant trains."""
-        return ("stage_1", "stage_2") if self.train == "finetune" else ()
-
-    def stage(self, name: str) -> Stage:
-        """Settings of a stage."""
-        settings: Stage = getattr(self, name)
-        return settings
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for manifests and digests."""
-        return asdict(self)
-
-
-def _adamw(steps: int, accumulation: int = 1) -> LoopConfig:
-    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None))
+        check_windows("temporal.frames", self.temporal.frames, stage_2=self.stage_2.window, sampling=self.sampling.window)
 
 
 PAPER = IpcConfig()  # expects TikTok FVD 412.73, FID-VID 77.20; TED 381.28, 56.27 (HFCA, Table 2)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from models.baselines.ipc.config import VARIANTS, IpcConfig
 from models.baselines.ipc.network import load_network
 from models.baselines.ipc.sampling import pieces
-from models.baselines.ipc.stages import additions_of, shaping, train_stage, untrained
+from models.baselines.ipc.stages import shaping, train_stage, untrained
 from models.diffusion_method import SHARED_SAMPLING_CODE, SHARED_TRAINING_CODE
+from models.finetuned_baseline import additions_of
 from models.off_the_shelf_method import OffTheShelfMethod
 from models.prompted_denoiser import PROMPTED_CODE
 
@@ -30,7 +32,7 @@ IPC = OffTheShelfMethod(
     load_network=load_network,
     untrained=untrained,
     pieces=pieces,
-    additions=additions_of,
+    additions=partial(additions_of, untrained="nothing trained: frames are independent"),
     weight_files=weight_files,
     bases=lambda config: config.networks.bases(),
     sampling_code=("models/baselines/ipc/sampling.py", *_NETWORK, *SHARED_SAMPLING_CODE),

@@ -10,9 +10,9 @@ from torch import Tensor
 from models.animator import Driving, Reference
 from models.baselines.ipc.config import IpcConfig
 from models.baselines.ipc.network import Ipc
-from models.baselines.ipc.stages import condition_of
 from models.clip_dataset import Batch
-from models.clip_sampling import ClipCondition, DrawnPoses, decoded_pieces, followed, generate_batch, generate_latents, still_of, with_poses
+from models.clip_sampling import ClipCondition, decoded_pieces, generate_batch, generate_latents, posed_clip, still_of, with_poses
+from models.finetuned_baseline import condition_of
 from models.guidance import Condition
 from models.latents import LatentCodec
 from models.windows import flat_weights, gaussian_weights
@@ -36,9 +36,7 @@ def pieces(
     advance: Callable[[], None] | None = None,
 ) -> Iterator[Frames]:
     """One clip in order, uint8 [<= 8, H, W, 3] at a time."""
-    moved = followed(config.sampling.retarget, reference, driving)
-    still = Condition(**still_of(network, codec, reference.image))
-    condition = with_poses(still, DrawnPoses(moved.points, moved.scores, config.size))
+    condition = posed_clip(config, reference, driving, Condition(**still_of(network, codec, reference.image)))
     yield from decoded_pieces(codec, make_latents(network, condition, seed, advance))
 
 

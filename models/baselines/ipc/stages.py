@@ -10,17 +10,13 @@ import torch
 
 from models.baselines.ipc.config import IpcConfig
 from models.baselines.ipc.network import Ipc, add_temporal, fresh_network, load_network
-from models.clip_dataset import Batch, ClipStore, TrainingClip
-from models.guidance import Condition
+from models.clip_dataset import ClipStore, TrainingClip
+from models.finetuned_baseline import condition_of
 from models.latents import LatentCodec
-from models.stage_loss import StageLoss, still_condition
+from models.stage_config import shaping_of
+from models.stage_loss import StageLoss
 from models.stage_training import StageRun, latents_cache, run_stage
 from models.training_loop import StepRecord
-
-
-def condition_of(network: Ipc, batch: Batch) -> Condition:
-    """Conditions of a batch, nothing dropped."""
-    return Condition(**still_condition(network, batch))
 
 
 def untrained(config: IpcConfig) -> Ipc:
@@ -47,15 +43,5 @@ def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: IpcConfig,
 def shaping(config: IpcConfig, stage: str) -> dict[str, Any]:
     """What shapes a stage and nothing later."""
     chosen = asdict(config)
-    names = ("size", "autoencoder", "networks", "noise", *(("temporal",) if stage == "stage_2" else ()), stage)
-    return {name: chosen[name] for name in names}
-
-
-def additions_of(config: IpcConfig) -> list[str]:
-    """What departs from the baseline in this variant, in words for the report."""
-    said = {
-        "v-prediction, as the tiny base was trained": config.noise.objective == "v",
-        "nothing trained: frames are independent": config.train == "none",
-        "untrained picture and text encoders": config.networks.image_encoder is None,
-    }
-    return [name for name, used in said.items() if used]
+    names = ("size", "autoencoder", "networks", "noise", *(("temporal",) if stage == "stage_2" else ()))
+    return {**{name: chosen[name] for name in names}, stage: shaping_of(config.stage(stage))}

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
 
 from models.clip_sampling import Sampling
 from models.controlled_unet import FRESH, TINY_FAMILY, BaseNetworks
 from models.ddim import STABLE_DIFFUSION
-from models.loop_config import on_gpu
+from models.finetuned_baseline import FinetunedConfig
+from models.loop_config import paper_loop
 from models.noise import NoiseConfig
 from models.prompted_denoiser import PromptedNetworks
-from models.stage_config import PairStage, Stage, WindowStage
+from models.stage_config import PairStage, WindowStage, check_windows
 from models.training_loop import LoopConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sd2vConfig:
+class Sd2vConfig(FinetunedConfig):
     """One variant."""
 
     size: tuple[int, int] = (768, 768)  # height, width: AnimateAnyone's [P]
@@ -25,37 +25,16 @@ class Sd2vConfig:
     networks: PromptedNetworks = field(default_factory=lambda: PromptedNetworks(base=BaseNetworks()))
     motion_adapter: str | None = "guoyww/animatediff-motion-adapter-v1-5-2"  # None = fresh, changes nothing yet
     noise: NoiseConfig = STABLE_DIFFUSION
-    train: Literal["none", "finetune"] = "finetune"
     train_unet: bool = False  # whether stage 1 trains the whole UNet beside the adapter and the ControlNet
     # the steps and batches of AnimateAnyone, so that only the conditioning differs
-    stage_1: PairStage = field(default_factory=lambda: PairStage(loop=_adamw(30_000, accumulation=4), references=16))
-    stage_2: WindowStage = field(default_factory=lambda: WindowStage(loop=_adamw(10_000)))
+    stage_1: PairStage = field(default_factory=lambda: PairStage(loop=paper_loop(30_000, accumulation=4), references=16))
+    stage_2: WindowStage = field(default_factory=lambda: WindowStage(loop=paper_loop(10_000)))
     # 7.5: the habit of IP-Adapter and ControlNet
     sampling: Sampling = field(default_factory=lambda: Sampling(steps=20, guidance_scale=7.5))
 
     def __post_init__(self) -> None:
         longest = self.networks.base.shape.motion_frames
-        for name, window in (("stage_2", self.stage_2.window), ("sampling", self.sampling.window)):
-            if window > longest:
-                raise ValueError(f"{name}.window={window} is longer than the motion modules' motion_frames={longest}")
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """What this variant trains."""
-        return ("stage_1", "stage_2") if self.train == "finetune" else ()
-
-    def stage(self, name: str) -> Stage:
-        """Settings of a stage."""
-        settings: Stage = getattr(self, name)
-        return settings
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for manifests and digests."""
-        return asdict(self)
-
-
-def _adamw(steps: int, accumulation: int = 1) -> LoopConfig:
-    return on_gpu(LoopConfig(steps=steps, learning_rate=1e-5, accumulation=accumulation, ema_decay=None))
+        check_windows("the motion modules' motion_frames", longest, stage_2=self.stage_2.window, sampling=self.sampling.window)
 
 
 PAPER = Sd2vConfig()  # expects UBC SSIM .894, FVD 175.4; TikTok .670, 225.5; TED .773, 158.3 (AnimateAnyone, Tables 1 to 3)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from models.baselines.sd_2v.config import VARIANTS, Sd2vConfig
 from models.baselines.sd_2v.sampling import pieces
-from models.baselines.sd_2v.stages import additions_of, load_network, off_the_shelf, shaping, train_stage
+from models.baselines.sd_2v.stages import load_network, off_the_shelf, shaping, train_stage
 from models.checkpoint import WEIGHTS
 from models.diffusion_method import SHARED_SAMPLING_CODE, SHARED_TRAINING_CODE
+from models.finetuned_baseline import additions_of
 from models.off_the_shelf_method import OffTheShelfMethod
 from models.pretrained_networks import motion_adapter_folder
 from models.prompted_denoiser import PROMPTED_CODE

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from models.animator import Driving, Reference
 from models.baselines.sd_2v.config import Sd2vConfig
-from models.baselines.sd_2v.stages import condition_of
 from models.clip_dataset import Batch
-from models.clip_sampling import DrawnPoses, decoded_pieces, followed, generate_batch, generate_latents, still_of, with_poses
+from models.clip_sampling import decoded_pieces, generate_batch, generate_latents, posed_clip, still_of, with_poses
+from models.finetuned_baseline import condition_of
 from models.guidance import Condition
 from models.latents import LatentCodec
 from models.prompted_denoiser import PromptedDenoiser
@@ -27,9 +27,7 @@ def pieces(
     advance: Callable[[], None] | None = None,
 ) -> Iterator[Frames]:
     """One clip in order, uint8 [<= 8, H, W, 3] at a time."""
-    moved = followed(config.sampling.retarget, reference, driving)
-    still = Condition(**still_of(network, codec, reference.image))
-    condition = with_poses(still, DrawnPoses(moved.points, moved.scores, config.size))
+    condition = posed_clip(config, reference, driving, Condition(**still_of(network, codec, reference.image)))
     yield from decoded_pieces(codec, generate_latents(network, condition, config.sampling, seed, advance=advance))
 
 

@@ -13,12 +13,13 @@ from torch import nn
 
 from models.baselines.sd_2v.config import Sd2vConfig
 from models.checkpoint import load_part
-from models.clip_dataset import Batch, ClipStore, TrainingClip
-from models.guidance import Condition
+from models.clip_dataset import ClipStore, TrainingClip
+from models.finetuned_baseline import condition_of
 from models.latents import LatentCodec
 from models.pretrained_networks import motion_adapter_folder
 from models.prompted_denoiser import PromptedDenoiser, fresh_denoiser, load_denoiser, only_training, with_motion_modules
-from models.stage_loss import StageLoss, still_condition
+from models.stage_config import shaping_of
+from models.stage_loss import StageLoss
 from models.stage_training import StageRun, latents_cache, run_stage
 from models.temporal_attention import motion_parameters, zero_motion_output
 from models.training_loop import StepRecord
@@ -55,11 +56,6 @@ def trainable(config: Sd2vConfig, network: PromptedDenoiser, stage: str) -> Mapp
     return only_training(named, {f"denoising_unet.{name}" for name in motion_parameters(network.denoiser)})
 
 
-def condition_of(network: PromptedDenoiser, batch: Batch) -> Condition:
-    """Conditions of a batch, nothing dropped."""
-    return Condition(**still_condition(network, batch))
-
-
 def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: Sd2vConfig, codec: LatentCodec) -> list[StepRecord]:
     """Train one stage into a checkpoint folder; returns the log. Raises UserError."""
     from models.baselines.sd_2v.sampling import animate_batch
@@ -82,15 +78,5 @@ def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: Sd2vConfig
 def shaping(config: Sd2vConfig, stage: str) -> dict[str, Any]:
     """What shapes a stage and nothing later."""
     chosen = asdict(config)
-    names = ("size", "autoencoder", "networks", "noise", "train_unet", *(("motion_adapter",) if stage == "stage_2" else ()), stage)
-    return {name: chosen[name] for name in names}
-
-
-def additions_of(config: Sd2vConfig) -> list[str]:
-    """What departs from the baseline in this variant, in words for the report."""
-    said = {
-        "v-prediction, as the tiny base was trained": config.noise.objective == "v",
-        "nothing trained": config.train == "none",
-        "untrained picture and text encoders": config.networks.image_encoder is None,
-    }
-    return [name for name, used in said.items() if used]
+    names = ("size", "autoencoder", "networks", "noise", "train_unet", *(("motion_adapter",) if stage == "stage_2" else ()))
+    return {**{name: chosen[name] for name in names}, stage: shaping_of(config.stage(stage))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models import clip_sampling
@@ -12,7 +12,7 @@ from models.noise import NoiseConfig
 from models.stable_animator.config import NetworkConfig
 from models.stable_animator.face_optimisation import PAPER_HJB, Hjb
 from models.stable_animator.variants import BRIEF, DEMO
-from models.stage_config import PairStage, WindowStage
+from models.stage_config import PairStage, StagedConfig, WindowStage
 from models.training_loop import LoopConfig
 from pipelines.retarget import Retarget
 
@@ -42,7 +42,7 @@ def _plain(config: HiaConfig) -> HiaConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MagicConfig:
+class MagicConfig(StagedConfig):
     """One row of Table 5. backbone: its networks, schedule and size (its stages and sampling are not used). faces: of these the face fields."""
 
     backbone: HiaConfig = field(default_factory=lambda: _plain(replace(HiaConfig(), size=(512, 512))))  # [R]
@@ -67,10 +67,6 @@ class MagicConfig:
     def autoencoder(self) -> str:
         """Of the backbone."""
         return self.backbone.autoencoder
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for manifests and digests."""
-        return asdict(self)
 
 
 _PAPER = MagicConfig(sampling=MagicSampling(hjb=PAPER_HJB))

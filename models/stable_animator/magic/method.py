@@ -11,31 +11,20 @@ import torch
 
 from models.clip_dataset import ClipStore, TrainingClip
 from models.diffusion_method import DiffusionMethod
+from models.hia.config import NETWORK_FIELDS
 from models.hia.method import weight_files as backbone_files
 from models.latents import LatentCodec
 from models.signals import SignalName
 from models.stable_animator.magic.config import MAGIC_VARIANTS, MagicConfig
 from models.stable_animator.magic.network import MagicAnimate, fresh_magic, load_magic, with_motion_modules
 from models.stable_animator.magic.sampling import animate_batch, condition_of, pieces
+from models.stage_config import shaping_of
 from models.stage_loss import StageLoss
 from models.stage_training import StageRun, latents_cache, run_stage
 from models.training_loop import StepRecord
 
 _STAGES = ("stage_1", "stage_2")
 _NEEDS: tuple[SignalName, ...] = ("faces",)
-_NETWORK = (
-    "size",
-    "autoencoder",
-    "base_unet",
-    "controlnet",
-    "image_encoder",
-    "shape",
-    "hint_widths",
-    "additions",
-    "fusion",
-    "noise",
-    "blur",
-)
 
 
 def start(stage: str, config: MagicConfig, parent: Path | None, seed: int) -> MagicAnimate:
@@ -47,7 +36,7 @@ def start(stage: str, config: MagicConfig, parent: Path | None, seed: int) -> Ma
 def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: MagicConfig, codec: LatentCodec) -> list[StepRecord]:
     """Train one stage into a checkpoint folder; returns the log."""
     network = start(run.stage, config, run.parent, run.seed)
-    settings = config.stage_1 if run.stage == "stage_1" else config.stage_2
+    settings = config.stage(run.stage)
     store = ClipStore(
         clips,
         settings.size or config.size,
@@ -65,8 +54,8 @@ def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: MagicConfi
 def shaping(config: MagicConfig, stage: str) -> dict[str, Any]:
     """What shapes a stage and nothing later: rows that differ in sampling alone share their checkpoints."""
     chosen = asdict(config)
-    backbone = {name: chosen["backbone"][name] for name in (*_NETWORK, *(("motion_adapter",) if stage == "stage_2" else ()))}
-    return {"backbone": backbone, "faces": chosen["faces"], stage: chosen[stage]}
+    backbone = {name: chosen["backbone"][name] for name in (*NETWORK_FIELDS, *(("motion_adapter",) if stage == "stage_2" else ()))}
+    return {"backbone": backbone, "faces": chosen["faces"], stage: shaping_of(config.stage(stage))}
 
 
 def additions_of(config: MagicConfig) -> list[str]:

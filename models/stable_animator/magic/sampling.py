@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.animator import Driving, Reference
 from models.clip_dataset import Batch
@@ -31,7 +30,7 @@ from models.stable_animator.ddim_steering import SteeredScheduler
 from models.stable_animator.face_optimisation import steering
 from models.stable_animator.magic.config import MagicConfig, MagicSampling
 from models.stable_animator.magic.network import MagicAnimate, MagicCondition
-from models.stable_animator.recogniser import load_differentiable
+from models.stable_animator.recogniser import judge_of
 from models.stable_animator.sampler import Steer
 from models.stable_animator.sampling import checked_faces, face_target
 from models.stage_loss import still_condition
@@ -55,12 +54,6 @@ def make_latents(
     scheduler = plain if steer is None else SteeredScheduler(plain, objective, steer)
     predict = predictor(network, condition, usual_guidance(sampling.guidance_scale))
     return sample_windows(predict, noise, scheduler, sampling.steps, lambda _: windows, flat_weights, advance)
-
-
-@lru_cache(maxsize=2)
-def judge_of(role: str | None) -> nn.Module:
-    """The recogniser of a role, read once."""
-    return load_differentiable(role)
 
 
 def pieces(
