@@ -12,8 +12,8 @@ from pipelines.sources.performers import DEMO_OPTIONS
 DEMO = "performers_dance"
 FLOOR = "copy_reference"
 DEMO_METHODS = ("animate_anyone",)
-# Poses train and drive; faces and hands say where regions are; `truth` judges them, and says where bodies are.
-DEMO_EXTRACTORS = ("dwpose_tiny", "scrfd_tiny")
+# Poses train and drive; faces, hands and masks say where regions are; `truth` only judges them.
+DEMO_EXTRACTORS = ("dwpose_tiny", "scrfd_tiny", "body_mask_tiny")
 _SIGNALS: Mapping[str, str] = {
     "hands": "dwpose_tiny",
     "faces": "scrfd_tiny",

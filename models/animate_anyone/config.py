@@ -100,7 +100,8 @@ _DEMO_PAIRS = PairStage(
     loop=LoopConfig(steps=300, learning_rate=2e-3, warmup_steps=15, decay="cosine"), references=4, targets=3, augment=False, distance=8
 )
 
-DEMO = AnimateAnyoneConfig(
+# From scratch, with no trained network but the autoencoder.
+SCRATCH = AnimateAnyoneConfig(
     size=(128, 128),
     autoencoder="demo",
     base_unet=None,
@@ -121,35 +122,34 @@ DEMO = AnimateAnyoneConfig(
     sampling=Sampling(steps=10, guidance_scale=1.2, window=12, overlap=2, retarget="none", shared_noise=True),
 )
 
-# The demo from the tiny family's trained networks. With a base, channels, tokens and latents are those of the base's own config: here they say what
+# Both UNets begin as the tiny family's base. Channels, tokens and latents are then those of the base's own config: here they say what
 # `rotoscope tiny train base_unet` builds (88 rather than 96 channels keep it under 2.2 million parameters; tokens as wide as the tiny text tower).
-DEMO_BASE = replace(
-    DEMO,
+DEMO = replace(
+    SCRATCH,
     base_unet="demo",
-    motion_adapter="demo",
     network=replace(_DEMO_NETWORK, unet=replace(_DEMO_NETWORK.unet, channels=(48, 88), token_dim=96)),
 )
+DEMO_BASE = replace(DEMO, motion_adapter="demo")  # the temporal layers, too
 
 # An hour of one core instead of minutes: what the project ships a checkpoint of. A slower rate and a longer average than the demo's.
 LONG = replace(
-    DEMO_BASE,
-    motion_adapter=None,
+    DEMO,
     stage_1=replace(_DEMO_PAIRS, loop=LoopConfig(steps=4000, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
     stage_2=replace(
-        DEMO.stage_2,
+        SCRATCH.stage_2,
         loop=LoopConfig(steps=240, learning_rate=1e-3, warmup_steps=10, decay="cosine", ema_decay=0.98),
     ),
 )
 
 _BRIEF_PAIRS = replace(_DEMO_PAIRS, references=2, loop=replace(_DEMO_PAIRS.loop, steps=10, probes=6, pictures=1))
 
-# A few steps of the demo's network: shows that a data set trains, animates and scores; its pictures mean nothing.
+# A few steps of a network from scratch: shows that a data set trains, animates and scores; its pictures mean nothing.
 BRIEF = replace(
-    DEMO,
+    SCRATCH,
     stage_1=_BRIEF_PAIRS,
     stage_1b=_BRIEF_PAIRS,
-    stage_2=replace(DEMO.stage_2, batch=1, loop=replace(DEMO.stage_2.loop, steps=6, warmup_steps=1, probes=6, pictures=1)),
-    sampling=replace(DEMO.sampling, steps=4),
+    stage_2=replace(SCRATCH.stage_2, batch=1, loop=replace(SCRATCH.stage_2.loop, steps=6, warmup_steps=1, probes=6, pictures=1)),
+    sampling=replace(SCRATCH.sampling, steps=4),
 )
 
 
@@ -173,7 +173,7 @@ def ablations_of(name: str, config: AnimateAnyoneConfig) -> dict[str, AnimateAny
     return {**made, f"{name}-no_pose": replace(config, network=replace(config.network, guider_widths=()))}
 
 
-_BASES = {"demo": DEMO, "demo_base": DEMO_BASE, "brief": BRIEF, "paper": PAPER}
+_BASES = {"demo": DEMO, "demo_base": DEMO_BASE, "demo_scratch": SCRATCH, "brief": BRIEF, "paper": PAPER}
 VARIANTS: dict[str, AnimateAnyoneConfig] = {
     **_BASES,
     "long": LONG,

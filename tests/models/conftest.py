@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.animate_anyone.config import DEMO, AnimateAnyoneConfig, NetworkConfig
+from models.animate_anyone.config import SCRATCH, AnimateAnyoneConfig, NetworkConfig
 from models.clip_dataset import TrainingClip
 from models.demo_additions import DemoAdditions
 from models.latents import LatentCodec
@@ -44,13 +44,13 @@ def tiny() -> AnimateAnyoneConfig:
     )
     loop = LoopConfig(steps=6, learning_rate=2e-3, probes=2, pictures=1)
     return replace(
-        DEMO,
+        SCRATCH,
         size=SIZE,
         network=network,
         noise=NoiseConfig(),
         stage_1=PairStage(loop=loop, references=2, targets=2, augment=False, distance=3),
         stage_2=WindowStage(loop=loop, batch=2, window=4, stride=1, augment=False, shared_noise=True),
-        sampling=replace(DEMO.sampling, steps=2, guidance_scale=1.5, window=4, overlap=1),
+        sampling=replace(SCRATCH.sampling, steps=2, guidance_scale=1.5, window=4, overlap=1),
     )
 
 
