@@ -25,7 +25,10 @@ _EXAMPLES = (
     "--checkpoint", default=None, help="Folder of a checkpoint, or its id in the lake. Default: the shipped one, else the lake's newest."
 )
 @click.option(
-    "--extractors", "extractor", default=None, help="Whose poses are followed, on photograph and video alike. Default: mediapipe."
+    "--extractors",
+    "extractor",
+    default=None,
+    help="Whose poses are followed, on photograph and video alike. Default: dwpose_tiny for a shipped checkpoint, else mediapipe.",
 )
 @click.option(
     "--signals", multiple=True, metavar="NAME=EXTRACTOR",
@@ -61,12 +64,12 @@ def animate(
 ) -> None:
     """Let the person of a photograph move as the person of a video does; the mp4 says in its metadata that it is synthetic."""
     from assets.home import lake_root
-    from models.animate import DEFAULT_EXTRACTOR, Request, animate_photograph
+    from models.animate import Request, animate_photograph
     from models.chosen_checkpoint import choose_checkpoint
     from pipelines.lake import Lake
 
     request = Request(
-        reference=reference, driving=driving, output=output, extractor=extractor or DEFAULT_EXTRACTOR, signals=signals,
+        reference=reference, driving=driving, output=output, extractor=extractor, signals=signals,
         caption=caption, retarget=retarget,  # type: ignore[arg-type]
         side_by_side=side_by_side, seed=seed, steps=steps, frames=frames, fps=_rate(fps),
     )  # fmt: skip

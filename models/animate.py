@@ -28,6 +28,7 @@ from models.clip_signals import ClipSignals, fit_signals
 from models.cross_driving import LONG_CLIP_BYTES, OF_MOTION, retargeted_signals, without_retargeting
 from models.fitting import centre_box, fit_points
 from models.methods import method_named
+from models.shipped_checkpoint import SHIPPED
 from models.signals import SignalName, Signals
 from models.spot_signals import SpotSignals, spot_signals
 from models.training_loop import settle_threads
@@ -44,6 +45,7 @@ from pipelines.retarget import Retarget, retarget
 from pipelines.video import probe
 
 DEFAULT_EXTRACTOR = "mediapipe"  # needs no download, and sees real people and performers alike
+OF_PERFORMERS = "dwpose_tiny"  # what shipped checkpoints were trained with: they know performers alone
 
 Say = Callable[[str], None]
 
@@ -59,7 +61,7 @@ class Request:
     reference: Path
     driving: Path
     output: Path
-    extractor: str = DEFAULT_EXTRACTOR
+    extractor: str | None = None  # of poses; None = as `default_extractor` says
     signals: tuple[str, ...] = ()
     caption: str | None = None
     retarget: Retarget = "limb"
@@ -102,7 +104,7 @@ class Seen:
 def animate_photograph(request: Request, chosen: Chosen, *, say: Say = print, progress: bool = True) -> Animated:
     """Make the clip. `say` hears one line per decision that the user should know of. Raises UserError."""
     _require_writable(request.output)
-    extractor = _pose_extractor(request.extractor)
+    extractor = _pose_extractor(request.extractor or default_extractor(chosen))
     photograph = read_photograph(request.reference)
     clip, indices, fps = driving_clip(request.driving, request.frames, request.fps)
     settle_threads()
@@ -170,6 +172,11 @@ def _clip_of(path: Path, frames: int, fps: Fraction, width: int, height: int) ->
 
 
 # --- poses -----------------------------------------------------------------------------------------------------------
+
+
+def default_extractor(chosen: Chosen) -> str:
+    """Who sees the poses where nobody is named: for a shipped checkpoint the extractor of its training, else one that sees anybody."""
+    return OF_PERFORMERS if chosen.variant == SHIPPED else DEFAULT_EXTRACTOR
 
 
 def _pose_extractor(name: str) -> Extractor:

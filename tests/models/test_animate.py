@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from models import written_clip as module
-from models.animate import DEFAULT_EXTRACTOR, Request, animate_photograph, driving_clip, fit_photograph
+from models.animate import DEFAULT_EXTRACTOR, OF_PERFORMERS, Request, animate_photograph, default_extractor, driving_clip, fit_photograph
 from models.animate_anyone.config import VARIANTS, AnimateAnyoneConfig
 from models.animate_anyone.network import add_motion, fresh_network, load_network
 from models.animate_anyone.sampling import animate
@@ -349,6 +349,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_runs(scene: C
 
 def test_the_default_extractor_gives_poses() -> None:
     assert "poses" in EXTRACTORS[DEFAULT_EXTRACTOR].tables
+    chosen = Chosen(method="animate_anyone", variant="shipped", folder=None)
+    assert default_extractor(chosen) == OF_PERFORMERS
+    assert "poses" in EXTRACTORS[OF_PERFORMERS].tables
+    assert default_extractor(replace(chosen, variant="demo")) == DEFAULT_EXTRACTOR
 
 
 # --- photographs -----------------------------------------------------------------------------------------------------------
