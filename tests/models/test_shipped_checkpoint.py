@@ -24,8 +24,9 @@ def test_restored_weights_are_off_by_half_a_step_at_most() -> None:
     weights = {"a.weight": base["a.weight"] + 0.01 * torch.randn(128, 64), "b.weight": torch.randn(96, 96), "norm.bias": torch.randn(32)}
     again = restored(packed(weights, base), base)
     assert set(again) == set(weights)
-    for name, share in (("a.weight", STEP_OF_DIFFERENCE * 0.01), ("b.weight", STEP_OF_WHOLE)):
-        assert float((again[name] - weights[name]).abs().max()) <= 0.5 * share * 1.02 + 1e-6
+    for name, whole, share in (("a.weight", base["a.weight"], STEP_OF_DIFFERENCE), ("b.weight", torch.zeros(96, 96), STEP_OF_WHOLE)):
+        steps = share * (weights[name] - whole).square().mean(1).sqrt()  # of each row
+        assert bool(((again[name] - weights[name]).abs().amax(1) <= 0.5 * steps * 1.01 + 1e-6).all())
     assert torch.equal(again["norm.bias"], weights["norm.bias"].half().float())
 
 
@@ -39,7 +40,7 @@ def test_what_did_not_change_costs_nothing_and_comes_back_exactly() -> None:
 def test_a_base_of_another_shape_is_none() -> None:
     weight = torch.randn(128, 64)
     again = restored(packed({"w": weight}, {"w": torch.randn(64, 128)}), {"w": torch.randn(64, 128)})
-    assert float((again["w"] - weight).abs().max()) <= 0.06
+    assert float((again["w"] - weight).abs().max()) <= 0.15
 
 
 @pytest.fixture
