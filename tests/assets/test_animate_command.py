@@ -89,7 +89,7 @@ def test_options_arrive(inputs: list[str], monkeypatch: pytest.MonkeyPatch) -> N
     [
         (["--method", "dreampose"], "no method 'dreampose'; there are: animate_anyone, copy_reference, hfca"),
         (["--variant", "huge"], "no variant 'huge'; it has: "),
-        ([], "no trained checkpoint of animate_anyone:demo"),
+        (["--variant", "demo"], "no trained checkpoint of animate_anyone:demo"),
         (["--checkpoint", "0123"], "--checkpoint 0123: neither a folder nor the id of a checkpoint"),
         (["--fps", "fast"], "--fps fast: give frames per second"),
         (["--fps", "0"], "--fps 0: give frames per second"),

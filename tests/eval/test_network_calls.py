@@ -48,7 +48,7 @@ def test_only_what_is_new_goes_through_a_network(make_lake: Callable[..., Any], 
         """(frames of FID, windows of FVD, pairs of LPIPS) that were run."""
         counts.clear()
         score(tiny.lake, **GROUP, prediction_id=prediction_id)
-        assert set(counts) <= {"fid", "fvd", "lpips"}
+        assert set(counts) <= {"fid", "fvd", "lpips", "face", "face_second", "pose"}
         return counts["fid"], counts["fvd"], counts["lpips"]
 
     def brighter(by: int) -> Callable[[np.ndarray], np.ndarray]:
