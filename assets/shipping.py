@@ -72,7 +72,7 @@ def _card(lake: Lake, dataset: registry.Dataset, key: ModelKey) -> dict[str, Any
         "model": str(key),
         "checkpoint_id": [*ids.values()][-1],
         "trained_on": f"{PEOPLE}: {train} people, one clip of {OPTIONS['frames']} frames each, poses by {dataset.training_extractor}",
-        "measured_on": f"{test} clips of {test} people in no training clip; protocol {dataset.protocol}",
+        "measured_on": f"{test} clips of {test} people in no training clip, before packing; protocol {dataset.protocol}",
         "scores": _scores(lake, dataset, key.method, key.variant),
         "scores_of_copying": _scores(lake, dataset, FLOOR, None),
         "stages": {
