@@ -15,7 +15,7 @@ _EXAMPLES = """\b
 Examples:
   rotoscope ablate --list
   rotoscope ablate --paper hfca --table 3
-  rotoscope ablate --paper animate_anyone --table 6 --seeds 0,1,2 --base demo --format latex
+  rotoscope ablate --paper animate_anyone --table 6 --seeds 0,1,2 --base brief --format latex
   rotoscope ablate --paper hia --table 2 --show
 
 What is trained, animated and scored already is kept: a run that was stopped goes on, and a second one trains nothing.
@@ -29,13 +29,21 @@ Exit status: 0 all done; 1 finished, some rows or clips are missing; 2 the user'
     "--dataset", default="performers_dance", show_default=True, help="Data set to train on and to score; the demo's is made when missing."
 )
 @click.option("--seeds", default="0,1,2", show_default=True, help="Seeds of the training, with commas.")
-@click.option("--base", default="demo", show_default=True, help="Size of the models: demo, brief (shows that it runs) or paper.")
+@click.option("--base", help="Size of the models: demo, brief (shows that it runs) or paper; default: the demo's, as the table needs it.")
 @click.option("--format", "style", type=click.Choice(["text", "markdown", "latex", "csv", "html"]), default="text", show_default=True)
 @click.option("--show", is_flag=True, help="Lay out what was run already; train nothing.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would be trained, and stop.")
 @click.option("--list", "list_all", is_flag=True, help="Every ablation with its rows, and stop.")
 def ablate(
-    paper: str | None, number: str | None, dataset: str, seeds: str, base: str, style: str, show: bool, only_plan: bool, list_all: bool
+    paper: str | None,
+    number: str | None,
+    dataset: str,
+    seeds: str,
+    base: str | None,
+    style: str,
+    show: bool,
+    only_plan: bool,
+    list_all: bool,
 ) -> None:
     """Run an ablation table: train what differs, animate, score, and lay it out beside the paper's numbers."""
     from models.ablations import ablation_named
@@ -48,7 +56,8 @@ def ablate(
         raise UserError("give --paper and --table, for example --paper hfca --table 3; `rotoscope ablate --list` shows what there is")
     from assets.ablated import Request
 
-    request = Request(ablation=ablation_named(paper, number), dataset=dataset, base=base, seeds=_seeds(seeds))
+    ablation = ablation_named(paper, number)
+    request = Request(ablation=ablation, dataset=dataset, base=base or ablation.base, seeds=_seeds(seeds))
     if only_plan:
         _say_plan(request)
         return
@@ -110,11 +119,12 @@ def _show(request: Request, style: str) -> None:
         click.echo(f"page: {made.page}")
 
 
-def _list(base: str) -> None:
+def _list(wanted: str | None) -> None:
     """Every table with the model that each of its rows is."""
     from models.ablations import ABLATIONS, not_offered
 
     for ablation in ABLATIONS.values():
+        base = wanted or ablation.base
         missing = not_offered(ablation, base)
         click.echo(f"--paper {ablation.paper} --table {ablation.table}: {ablation.about} ({ablation.place})")
         for row in ablation.rows:

@@ -40,11 +40,11 @@ class Request:
             raise UserError(f"--seeds {','.join(map(str, self.seeds))}: give whole numbers from 0, each once, for example 0,1,2")
 
     @classmethod
-    def named(cls, ablation: str, *, dataset: str, base: str, seeds: tuple[int, ...]) -> Request:
+    def named(cls, ablation: str, *, dataset: str, base: str | None, seeds: tuple[int, ...]) -> Request:
         """By the ablation's name, as its partition has it. Raises UserError."""
         if ablation not in ABLATIONS:
             raise UserError(f"no ablation {ablation!r}; there are: {', '.join(ABLATIONS)}")
-        return cls(ablation=ABLATIONS[ablation], dataset=dataset, base=base, seeds=seeds)
+        return cls(ablation=ABLATIONS[ablation], dataset=dataset, base=base or ABLATIONS[ablation].base, seeds=seeds)
 
     def missing(self) -> dict[str, str]:
         """Label -> why the row cannot be run. Raises UserError where the full method itself cannot."""
@@ -98,7 +98,7 @@ class Outcome:
 def prepared(instance: dg.DagsterInstance, lake: Lake, request: Request) -> registry.Dataset:
     """The data set; the demo's is drawn, and seen through what the method needs, where it is not yet. Raises UserError for another one."""
     if request.dataset == DEMO:
-        wanted = plan_demo([request.ablation.method]).dataset if request.base == "demo" else demo_dataset()
+        wanted = plan_demo([request.ablation.method]).dataset if request.base in (BASES[0], request.ablation.base) else demo_dataset()
         known = registry.load(lake, DEMO) if DEMO in registry.registered(lake) else wanted
         seen = tuple(dict.fromkeys([*(name for name in known.extractors if name != "truth"), *wanted.extractors]))  # `truth` stays the last
         if set(seen) != set(known.extractors) or not lake.clips(DEMO):

@@ -20,7 +20,10 @@ _CHECKS = [
 class AblationConfig(dg.Config):
     """Which of the models that were run stand in the table."""
 
-    base: str = Field(default="demo", description="Size of the models: demo, brief or paper; a switch is the variant `<base>-<switch>`.")
+    base: str | None = Field(
+        default=None,
+        description="Size of the models: demo, brief or paper; none = the demo's, as the table needs it. A switch is `<base>-<switch>`.",
+    )
     seeds: list[int] = Field(default=[0, 1, 2], description="Seeds of their training.")
 
 

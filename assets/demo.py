@@ -10,7 +10,7 @@ from pipelines.sources import registry
 from pipelines.sources.performers import DEMO_OPTIONS
 
 DEMO = "performers_dance"
-FLOOR = "copy_reference"
+FLOORS = ("copy_reference", "warp_reference")  # what learns nothing
 DEMO_METHODS = ("animate_anyone",)
 # Poses train and drive; faces, hands and masks say where regions are; `truth` only judges them.
 DEMO_EXTRACTORS = ("dwpose_tiny", "scrfd_tiny", "body_mask_tiny")
@@ -27,7 +27,7 @@ _SIGNALS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoPlan:
-    """models: method:variant:seed, the floor first, each method's shipped checkpoint behind what the demo trains; left_out: method -> why."""
+    """models: method:variant:seed, the floors first, each method's shipped checkpoint behind what the demo trains; left_out: method -> why."""
 
     dataset: registry.Dataset
     models: tuple[str, ...]
@@ -40,9 +40,10 @@ def plan_demo(methods: Sequence[str] = DEMO_METHODS) -> DemoPlan:
     from models.methods import methods as known
     from models.shipped_checkpoint import SHIPPED, is_shipped
 
-    chosen = [name for name in known() if name != FLOOR] if list(methods) == ["all"] else list(dict.fromkeys(methods))
-    models, extractors, left_out = [f"{FLOOR}:{method_named(FLOOR).default_variant}:0"], list(DEMO_EXTRACTORS), dict[str, str]()
-    for name in (name for name in chosen if name != FLOOR):
+    chosen = [name for name in known() if name not in FLOORS] if list(methods) == ["all"] else list(dict.fromkeys(methods))
+    models = [f"{floor}:{method_named(floor).default_variant}:0" for floor in FLOORS]
+    extractors, left_out = list(DEMO_EXTRACTORS), dict[str, str]()
+    for name in (name for name in chosen if name not in FLOORS):
         wanted = [_SIGNALS[signal] for signal in method_named(name).needs]
         reason = _missing(name, wanted)
         if reason:
@@ -51,7 +52,7 @@ def plan_demo(methods: Sequence[str] = DEMO_METHODS) -> DemoPlan:
         models.append(f"{name}:{method_named(name).default_variant}:0")
         models += [f"{name}:{SHIPPED}:0"] if is_shipped(name) else []
         extractors += [extractor for extractor in wanted if extractor not in extractors]
-    if len(models) == 1 and left_out:
+    if len(models) == len(FLOORS) and left_out:
         raise UserError(f"no method can run: {'; '.join(f'{name}: {reason}' for name, reason in left_out.items())}")
     dataset = registry.Dataset(
         name=DEMO, kind="performers", options=DEMO_OPTIONS, extractors=(*extractors, "truth"), training_extractor=DEMO_EXTRACTORS[0]

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.compute as pc
 
-from assets.demo import FLOOR, plan_demo
+from assets.demo import FLOORS, plan_demo
 from assets.run import prepare, run_benchmark, run_model
 from models.checkpoint import read_manifest
 from models.diffusion_method import DiffusionMethod
@@ -29,7 +29,7 @@ from pipelines.sources import registry
 PEOPLE = "performers_many"
 # One short dance each: that a method has seen many people matters more than that it has seen them long.
 OPTIONS: Mapping[str, Any] = {"train_identities": 300, "train_clips": 1, "test_identities": 8, "test_clips": 1, "frames": 36, "seed": 1}
-SCORES = ("psnr", "ssim", "l1", "pose_error", "csim", "csim_second", "flicker")
+SCORES = ("psnr", "ssim", "l1", "pose_error", "csim", "csim_second", "flicker", "flicker_background")
 
 
 def ship_method(
@@ -45,7 +45,7 @@ def ship_method(
         extractors=tuple(name for name in plan.extractors if name != "truth"),
     ))  # fmt: skip
     key = ModelKey(method=method, variant=known.shipped_from, seed=seed)
-    for model in (f"{FLOOR}:{method_named(FLOOR).default_variant}:0", str(key)):
+    for model in (*(f"{floor}:{method_named(floor).default_variant}:0" for floor in FLOORS), str(key)):
         run_model(instance, lake, PEOPLE, model)
     run_benchmark(instance, lake, PEOPLE)
     return pack(lake, known, key, out)
@@ -74,7 +74,7 @@ def _card(lake: Lake, dataset: registry.Dataset, key: ModelKey) -> dict[str, Any
         "trained_on": f"{PEOPLE}: {train} people, one clip of {OPTIONS['frames']} frames each, poses by {dataset.training_extractor}",
         "measured_on": f"{test} clips of {test} people in no training clip, before packing; protocol {dataset.protocol}",
         "scores": _scores(lake, dataset, key.method, key.variant),
-        "scores_of_copying": _scores(lake, dataset, FLOOR, None),
+        **{f"scores_of_{floor}": _scores(lake, dataset, floor, None) for floor in FLOORS},
         "stages": {
             stage: {"steps": rows[name]["steps"], "seconds": round(rows[name]["seconds"]), "parameters": rows[name]["parameters"]}
             for stage, name in ids.items()
@@ -96,11 +96,14 @@ def _curve(lake: Lake, checkpoint_id: str) -> list[tuple[int, float]]:
 
 def _text(card: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """The card as Markdown."""
-    copying = card["scores_of_copying"]
+    floors = [card[f"scores_of_{floor}"] for floor in FLOORS]
     facts = {
         "trained on": card["trained_on"],
         "measured on": card["measured_on"],
-        **{f"{name.replace('_', ' ')} (copying)": f"{value} ({copying.get(name, '-')})" for name, value in card["scores"].items()},
+        **{
+            f"{name.replace('_', ' ')} (copying; warping)": f"{value} ({'; '.join(str(floor.get(name, '-')) for floor in floors)})"
+            for name, value in card["scores"].items()
+        },
         **{stage.replace("_", " "): f"{made['steps']} steps in {made['seconds']} s" for stage, made in card["stages"].items()},
         "additions": ", ".join(manifest["additions"]) or "none",
         "checkpoint": card["checkpoint_id"],

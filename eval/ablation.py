@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from eval.method_names import FLOOR, method_title
+from eval.method_names import FLOORS, method_title
 from eval.metric_text import shown
 from eval.metrics import METRICS
 from eval.table import Cell, Line, Section, benchmark_table
@@ -22,7 +22,7 @@ def ablation_tables(rows: Rows) -> tuple[Section, ...]:
     their variants. Under a value stands its difference to the base with the same seed, where the interval stands in other tables.
     Columns: the main group.
     """
-    methods = dict.fromkeys(row["method"] for row in rows if row["method"] != FLOOR)
+    methods = dict.fromkeys(row["method"] for row in rows if row["method"] not in FLOORS)
     found = (_section([row for row in rows if row["method"] == method]) for method in methods)
     return tuple(section for section in found if section is not None)
 

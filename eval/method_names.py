@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 FLOOR = "copy_reference"
+FLOORS: Mapping[str, str] = MappingProxyType({FLOOR: "the floor", "warp_reference": "nothing learnt"})
 TITLES: Mapping[str, str] = MappingProxyType(
     {
         "animate_anyone": "AnimateAnyone",
@@ -15,6 +16,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "stable_animator": "StableAnimator",
         "pose_animate": "PoseAnimate",
         "copy_reference": "Copy of the reference",
+        "warp_reference": "Reference warped limb by limb",
         "ipc": "IPC",
         "sd_2v": "SD-2V",
         "ip_controlnet": "IP-Adapter + ControlNet",
@@ -43,6 +45,6 @@ def method_title(row: Mapping[str, Any]) -> str:
 
 def method_detail(row: Mapping[str, Any]) -> str:
     """Variant and seed."""
-    if row["method"] == FLOOR:
-        return "the floor"
+    if row["method"] in FLOORS:
+        return FLOORS[row["method"]]
     return ", ".join(part for part in (row["variant"] or "", f"seed {row['seed']}") if part)

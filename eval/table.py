@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from eval.grid import as_text
-from eval.method_names import FLOOR, method_detail, method_title
+from eval.method_names import FLOORS, method_detail, method_title
 from eval.metric_text import heading as heading
 from eval.metric_text import shown as shown
 from eval.metrics import METRICS
@@ -138,7 +138,7 @@ def _bests(columns: Sequence[Metric], by_method: Mapping[str, Mapping[str, Mappi
 
 
 def _order(row: Mapping[str, Any]) -> tuple[bool, str, str, int, str]:
-    return (row["method"] != FLOOR, row["method"], row["variant"] or "", row["seed"] or 0, row["prediction_id"])
+    return (row["method"] not in FLOORS, row["method"], row["variant"] or "", row["seed"] or 0, row["prediction_id"])
 
 
 def _line(

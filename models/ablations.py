@@ -15,6 +15,8 @@ from pipelines.errors import UserError
 
 BASES = ("demo", "paper", "brief")
 """The sizes that every switch is offered at."""
+OWN_BASES = MappingProxyType(dict.fromkeys(("animate_anyone", "hfca", "hia"), "unwarped"))
+"""Bases of tables for which the demo itself will not do: its warped reference would show every row what only some may see."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,11 @@ class Ablation:
     def name(self) -> str:
         """Of its partition and files: hfca_3."""
         return f"{self.paper}_{self.table}"
+
+    @property
+    def base(self) -> str:
+        """The demo-sized variant that its rows are variants of, where nobody asks for another."""
+        return OWN_BASES.get(self.method, BASES[0])
 
     @property
     def place(self) -> str:
@@ -264,5 +271,8 @@ def rows_here(paper: str, table: str) -> dict[tuple[str, str], str]:
     if ablation is None:
         return {}
     return {
-        (ablation.method, variant): row.printed for base in BASES for row in ablation.rows if (variant := row.variant(base)) is not None
+        (ablation.method, variant): row.printed
+        for base in (*BASES, ablation.base)
+        for row in ablation.rows
+        if (variant := row.variant(base)) is not None
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from models.fitting import fit_frames as fit_frames
 from models.fitting import fit_points as fit_points
 from models.fitting import random_box as random_box
 from models.latents import LatentCodec
+from models.limb_warp import LimbWarp
 from models.mirror import mirrored_points, mirrored_signals, require_mirrorable
 from models.signals import SignalName, Signals, joined
 from pipelines.clip import Clip, Frames
@@ -95,6 +96,7 @@ class Batch:
     reference_latent: Tensor  # [R, C, h, w]
     latents: Tensor  # [R, K, C, h, w]
     pose: Tensor  # [R * K, 3, H, W] in [0, 1]
+    warped: Tensor | None = None  # [R * K, C, h, w] latents of the references carried to their targets' poses (ClipStore.warp)
     target_image: Tensor = field(default_factory=lambda: torch.empty(0))  # [R * K, 3, H, W] in [-1, 1]
     signals: Signals = field(default_factory=Signals)  # of the targets: R * K rows, what belongs to a clip R rows
     reference_signals: Signals = field(default_factory=Signals)  # R rows
@@ -115,10 +117,17 @@ class Shown:
     frames: Frames  # uint8 [N, H, W, 3]
     latents: Tensor  # [N, C, h, w]
     poses: Frames  # uint8 [N, H, W, 3]
+    points: Points  # [N, 133, 2] in pixels of the frames
+    scores: Points  # [N, 133]
 
     def rows(self, chosen: Sequence[int]) -> Shown:
         """Some of them."""
-        return Shown(frames=self.frames[list(chosen)], latents=self.latents[list(chosen)], poses=self.poses[list(chosen)])
+        return Shown(**{field.name: getattr(self, field.name)[list(chosen)] for field in fields(self)})
+
+    def warped(self) -> Frames:
+        """uint8 [N - 1, H, W, 3]: the first frame carried to the poses of the others."""
+        carried = LimbWarp(self.frames[0], self.points[0], self.scores[0])
+        return np.stack([carried(points, scores) for points, scores in zip(self.points[1:], self.scores[1:], strict=True)])
 
 
 @dataclass
@@ -127,6 +136,7 @@ class ClipStore:
 
     With `augment` a new crop is drawn each time and only the frames that a batch shows are fitted and encoded; without, latents and
     poses of whole clips are kept in memory. flip: probability that a clip is shown mirrored, pictures, poses and signals alike.
+    warp: batches come with the references carried to their targets' poses.
     needs: the signals of its batches; a clip's are read when it is first used, and of the large ones only the latest are kept.
     """
 
@@ -138,6 +148,7 @@ class ClipStore:
     """Folder where encoded clips are kept between stages and resumed runs; only without `augment`, and for one codec."""
     needs: tuple[SignalName, ...] = ()
     flip: float = 0.0
+    warp: bool = False
     pose_style: PoseStyle = field(default_factory=PoseStyle)
     _kept: dict[tuple[int, bool], Shown] = field(default_factory=dict)
     _small: dict[int, ClipSignals] = field(default_factory=dict)
@@ -152,6 +163,7 @@ class ClipStore:
             reference_latent=torch.stack([part.latents[0] for part in shown]),
             latents=torch.stack([part.latents[1:] for part in shown]),
             pose=torch.cat([to_unit(part.poses[1:]) for part in shown]),
+            warped=self.codec.encode(to_signed(np.concatenate([part.warped() for part in shown]))) if self.warp else None,
             target_image=torch.cat([to_signed(part.frames[1:]) for part in shown]),
             signals=joined([self._signals(index, frames[1:], view) for index, frames, view in views]),
             reference_signals=joined([self._signals(index, frames[:1], view) for index, frames, view in views]),
@@ -166,23 +178,24 @@ class ClipStore:
 
     def _shown(self, index: int, frames: Sequence[int], view: View) -> Shown:
         if self.augment:
-            fitted, poses = self._fitted(index, sorted(set(frames)), view)
             places = {frame: place for place, frame in enumerate(sorted(set(frames)))}
-            return Shown(frames=fitted, latents=self.codec.encode(to_signed(fitted)), poses=poses).rows([places[f] for f in frames])
+            return self._fitted(index, list(places), view, lambda fitted: self.codec.encode(to_signed(fitted))).rows(
+                [places[frame] for frame in frames]
+            )
         if (index, view.flip) not in self._kept:
-            fitted, poses = self._fitted(index, range(self.clips[index].clip.num_frames), view)
-            self._kept[index, view.flip] = Shown(frames=fitted, latents=self._encoded(index, fitted, view), poses=poses)
+            whole = range(self.clips[index].clip.num_frames)
+            self._kept[index, view.flip] = self._fitted(index, whole, view, lambda fitted: self._encoded(index, fitted, view))
         return self._kept[index, view.flip].rows(frames)
 
-    def _fitted(self, index: int, frames: Sequence[int], view: View) -> tuple[Frames, Frames]:
-        """(frames, pose images), uint8 [N, H, W, 3]."""
+    def _fitted(self, index: int, frames: Sequence[int], view: View, encoded: Callable[[Frames], Tensor]) -> Shown:
         item, chosen = self.clips[index], list(frames)
         fitted = fit_frames(decode_frames(item.clip, chosen), view.box, self.size)
         points, scores = fit_points(item.keypoints[chosen], view.box, self.size), item.scores[chosen]
         if view.flip:
             fitted = np.ascontiguousarray(fitted[:, :, ::-1])
             points, scores = mirrored_points(points, scores, self.size[1])
-        return fitted, draw_poses(points, scores, self.size, self.pose_style)
+        poses = draw_poses(points, scores, self.size, self.pose_style)
+        return Shown(frames=fitted, latents=encoded(fitted), poses=poses, points=points, scores=scores)
 
     def _encoded(self, index: int, frames: Frames, view: View) -> Tensor:
         if self.cache is None:

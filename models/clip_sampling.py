@@ -14,8 +14,10 @@ from torch import Tensor
 
 from models.animator import Driving, Reference
 from models.clip_dataset import Batch, Points, draw_poses, to_frames, to_signed, to_unit
+from models.demo_additions import anchor_of
 from models.guidance import Condition, guide, null_conditions
 from models.latents import LatentCodec
+from models.limb_warp import LimbWarp
 from models.noise import make_scheduler
 from models.on_device import device_of, on_device
 from models.sampling_loop import Predict, WeightsOf, WindowsAt, sample_windows
@@ -83,7 +85,8 @@ class DrawnPoses:
 class ClipCondition(Generic[AnyCondition]):
     """The condition of a whole clip: what holds for every frame, and what each window's frames add.
 
-    still: a Condition of one reference; of(still, frames): the same with the pose (and a method's other fields) of those frames.
+    still: a Condition of one reference, with the warped latents of all frames where there are some; of(still, frames): the same with the pose
+    (and a method's other fields) of those frames.
     """
 
     still: AnyCondition
@@ -92,7 +95,14 @@ class ClipCondition(Generic[AnyCondition]):
 
     def at(self, frames: list[int]) -> AnyCondition:
         """The condition of a window's frames."""
-        return self.of(self.still, frames)
+        warped = self.still.warped
+        return self.of(self.still if warped is None else replace(self.still, warped=warped[frames]), frames)
+
+    def part(self, frames: list[int]) -> ClipCondition[AnyCondition]:
+        """The condition of some frames as a clip of its own."""
+        warped = self.still.warped
+        still = self.still if warped is None else replace(self.still, warped=warped[frames])
+        return ClipCondition(still=still, frames=len(frames), of=lambda here, slots: self.of(here, [frames[slot] for slot in slots]))
 
 
 def with_poses(still: AnyCondition, poses: Tensor | DrawnPoses) -> ClipCondition[AnyCondition]:
@@ -100,10 +110,25 @@ def with_poses(still: AnyCondition, poses: Tensor | DrawnPoses) -> ClipCondition
     return ClipCondition(still=still, frames=len(poses), of=lambda condition, frames: replace(condition, pose=poses[frames]))
 
 
-def posed_clip(config: Any, reference: Reference, driving: Driving, still: AnyCondition) -> ClipCondition[AnyCondition]:
-    """A clip's condition: the driving poses on the reference's skeleton, as `config.sampling.retarget` says, drawn at `config.size`."""
+def posed_clip(
+    config: Any, reference: Reference, driving: Driving, still: AnyCondition, warp: LatentCodec | None = None
+) -> ClipCondition[AnyCondition]:
+    """A clip's condition: the driving poses on the reference's skeleton, as `config.sampling.retarget` says, drawn at `config.size`.
+
+    warp: encodes the reference carried to those poses, for a network with DemoAdditions.warp.
+    """
     moved = followed(config.sampling.retarget, reference, driving)
+    if warp is not None:
+        still = replace(still, warped=warped_latents(warp, reference, moved).to(still.reference_latent))
     return with_poses(still, DrawnPoses(moved.points, moved.scores, config.size))
+
+
+def warped_latents(codec: LatentCodec, reference: Reference, moved: Driving) -> Tensor:
+    """[F, C, h, w] latents of the reference carried to every pose, a few pictures at a time."""
+    carried = LimbWarp(reference.image, reference.points, reference.scores)
+    poses = list(zip(moved.points, moved.scores, strict=True))
+    parts = [poses[start : start + DECODED_AT_ONCE] for start in range(0, len(poses), DECODED_AT_ONCE)]
+    return torch.cat([codec.encode(to_signed(np.stack([carried(*pose) for pose in part]))) for part in parts])
 
 
 Guide = Callable[[Callable[[], Tensor], Tensor], Tensor]
@@ -165,7 +190,7 @@ def generate_latents(
         weights_of,
         advance,
     )
-    return network.additions.restored(made, latent)
+    return network.additions.restored(made[None], anchor_of(condition.still))[0]
 
 
 def generate_batch(make: Callable[[Any], Tensor], codec: LatentCodec, whole: Condition, batch: Batch) -> Tensor:

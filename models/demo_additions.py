@@ -1,11 +1,11 @@
-"""What the demo's networks have and no paper has: three additions that learn much faster at a small size. Off in every `paper` variant."""
+"""What the demo's networks have and no paper has: four additions that learn much faster at a small size. Off in every `paper` variant."""
 
 # R = references, K = targets or frames per reference, C h w = latent channels, height, width
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -20,17 +20,23 @@ from models.noise import Objective, alpha_bar, linear_estimate
 class DemoAdditions:
     """hint: a zero-initialised 1x1 convolution of the reference latent at the stem. residual: the difference to the reference latent is diffused.
 
+    warp: hint and residual take, for the reference latent, that of the reference carried to the target's pose (models/limb_warp.py): what is left
+    to learn is what limbs look like where they meet, turn and hide each other. The reference network reads the reference as it is.
+
     skip_std: the network learns what the best linear estimate from the noisy latent does not explain, so that a still background is right
     from the start; the standard deviation of what is diffused, None = the network predicts all of it.
     """
 
     hint: bool = False
     residual: bool = False
+    warp: bool = False
     residual_scale: float = 1.0  # standard deviation of those differences, so that what is diffused has unit variance
     skip_std: float | None = None
 
     def check(self, objective: Objective) -> None:
         """ValueError for an objective that an addition is not worked out for."""
+        if self.warp and not self.hint and not self.residual:
+            raise ValueError("warp changes what hint and residual take: switch one of them on, or warp off")
         if self.skip_std is not None and objective != "v":
             raise ValueError("skip_std is worked out for v-prediction; use objective='v' or skip_std=None")
 
@@ -39,17 +45,18 @@ class DemoAdditions:
         named = {
             "reference hint at the stem": self.hint,
             "residual diffusion": self.residual,
+            "reference warped limb by limb": self.warp,
             "skip of the linear estimate": self.skip_std is not None,
         }
         return [name for name, used in named.items() if used]
 
-    def diffused(self, latents: Tensor, reference: Tensor) -> Tensor:
-        """x0 of the diffusion, [R, K, C, h, w]: the latents or, with `residual`, their scaled difference to the reference's [R, C, h, w]."""
-        return (latents - reference[:, None]) / self.residual_scale if self.residual else latents
+    def diffused(self, latents: Tensor, anchor: Tensor) -> Tensor:
+        """x0 of the diffusion, [R, K, C, h, w]: the latents or, with `residual`, their scaled difference to the anchor (`anchor_of`)."""
+        return (latents - anchor) / self.residual_scale if self.residual else latents
 
-    def restored(self, diffused: Tensor, reference: Tensor) -> Tensor:
-        """Latents [..., C, h, w] from x0; reference broadcasts."""
-        return diffused * self.residual_scale + reference if self.residual else diffused
+    def restored(self, diffused: Tensor, anchor: Tensor) -> Tensor:
+        """Latents [R, K, C, h, w] from x0."""
+        return diffused * self.residual_scale + anchor if self.residual else diffused
 
     def with_skip(self, output: Tensor, noisy: Tensor, timesteps: Tensor, scheduler: Any) -> Tensor:
         """The prediction [R, K, C, h, w] from the network's output; timesteps [R] or [R * K]."""
@@ -83,10 +90,26 @@ class ReferenceHint(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return self.convolution(latents)
 
 
+class Anchored(Protocol):
+    """A batch or a condition."""
+
+    @property
+    def reference_latent(self) -> Tensor: ...
+    @property
+    def warped(self) -> Tensor | None: ...
+
+
+def anchor_of(held: Anchored) -> Tensor:
+    """What targets are compared with: [R, K, C, h, w] latents of the warped reference where there are some, else the reference's [R, 1, C, h, w]."""
+    references = held.reference_latent
+    return references[:, None] if held.warped is None else held.warped.unflatten(0, (len(references), -1))
+
+
 def hinted(features: Tensor | None, hint: ReferenceHint | None, condition: Condition, each: int) -> Tensor | None:
     """Stem features [R * K, C, h, w] with the hint of each reference that is not dropped; each: K. None where there is neither."""
     if hint is None:
         return features
-    keep = (~condition.dropped).to(condition.reference_latent)[:, None, None, None]
-    added = (hint(condition.reference_latent) * keep).repeat_interleave(each, dim=0)
+    keep = (~condition.dropped).to(condition.reference_latent)[:, None, None, None, None]
+    anchor = anchor_of(condition)
+    added = (hint(anchor.flatten(0, 1)).unflatten(0, anchor.shape[:2]) * keep).expand(-1, each, -1, -1, -1).flatten(0, 1)
     return added if features is None else features + added

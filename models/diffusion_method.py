@@ -164,6 +164,7 @@ class DiffusionMethod:
 SHARED_SAMPLING_CODE = (
     "models/clip_sampling.py",
     "models/demo_additions.py",
+    "models/limb_warp.py",
     "models/denoising.py",
     "models/sampling_loop.py",
     "models/windows.py",
@@ -177,6 +178,7 @@ SHARED_TRAINING_CODE = (
     "models/stage_loss.py",
     "models/stage_training.py",
     "models/demo_additions.py",
+    "models/limb_warp.py",
     "models/denoising.py",
     "models/training_loop.py",
     "models/training_state.py",

@@ -22,6 +22,7 @@ class Condition:
     image_tokens: Tensor  # [R, S, D] tokens of the image encoder
     pose: Tensor  # [N, 3, H, W] pose images in [0, 1]
     dropped: Tensor  # [R] bool: True where the reference is the null condition
+    warped: Tensor | None = None  # [N, C, h, w] latents of the reference carried to each pose (DemoAdditions.warp)
 
     def of_reference(self, index: int, each: int) -> Self:
         """The condition of one reference and its `each` = N / R frames."""

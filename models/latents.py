@@ -62,8 +62,11 @@ class LatentCodec:
         return digest.hexdigest()[:12]
 
     @torch.no_grad()
-    def encode(self, images: Tensor, chunk: int = 16) -> Tensor:
-        """[N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the posterior's mean where there is a posterior."""
+    def encode(self, images: Tensor, chunk: int = 4) -> Tensor:
+        """[N, 3, H, W] in [-1, 1] -> [N, C, h, w]; the posterior's mean where there is a posterior.
+
+        chunk: images at once; four of 128 x 128 stay in a core's cache, sixteen take a third longer.
+        """
         packed = [self._normalise(self._raw(part.to(self.mean.device))) for part in images.split(chunk)]
         return torch.cat(packed).contiguous()  # one memory layout, kept on disk or not: another one changes the last bits of a loss
 

@@ -79,6 +79,7 @@ def methods() -> dict[str, Method]:
     from models.baselines.ip_controlnet import IP_CONTROLNET
     from models.baselines.ipc.method import IPC
     from models.baselines.sd_2v.method import SD_2V
+    from models.baselines.warp_reference import WarpReferenceMethod
     from models.hfca.method import HFCA
     from models.hia.method import HIA
     from models.pose_animate.method import POSE_ANIMATE
@@ -94,6 +95,7 @@ def methods() -> dict[str, Method]:
         "ipc": IPC,
         "ip_controlnet": IP_CONTROLNET,
         "copy_reference": CopyReferenceMethod(),
+        "warp_reference": WarpReferenceMethod(),
     }
 
 

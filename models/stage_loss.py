@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.clip_dataset import Batch, ClipStore, draw_pairs, draw_windows
-from models.demo_additions import DemoAdditions
+from models.demo_additions import DemoAdditions, anchor_of
 from models.guidance import Condition, draw_dropped, null_conditions
 from models.noise import (
     NoiseConfig,
@@ -108,7 +108,8 @@ class StageLoss:
         batch = on_device(batch, self.device)
         condition = self.drop(self.condition_of(self.network, batch), drop_probability, generator)
         additions, (references, each) = self.network.additions, batch.latents.shape[:2]
-        clean = additions.diffused(batch.latents, batch.reference_latent)
+        anchor = anchor_of(batch)
+        clean = additions.diffused(batch.latents, anchor)
         timesteps = self._timesteps(references, each, generator)
         noise = self._noise(clean, generator)
         per_row = timesteps if len(timesteps) == references * each else timesteps.repeat_interleave(each)
@@ -122,7 +123,7 @@ class StageLoss:
             levels.add(per_row, losses_of_rows(prediction, target, weight, len(per_row)))
         if self.extra is None:
             return regression
-        estimate = additions.restored(clean_estimate(noisy, prediction, alpha, objective), batch.reference_latent[:, None])
+        estimate = additions.restored(clean_estimate(noisy, prediction, alpha, objective), anchor)
         denoised = Denoised(
             batch=batch,
             condition=condition,
@@ -158,5 +159,6 @@ def still_condition(network: Any, batch: Batch) -> dict[str, Tensor]:
         "reference_latent": batch.reference_latent,
         "image_tokens": tokens,
         "pose": batch.pose,
+        "warped": batch.warped,
         "dropped": torch.zeros(len(batch.reference_latent), dtype=torch.bool, device=batch.pose.device),
     }

@@ -37,7 +37,7 @@ def animate(
 ) -> Iterator[Frames]:
     """One clip in order, uint8 [<= 8, H, W, 3] at a time: only the latents' memory grows with its length. `advance` is called after every step."""
     still = ReferenceCondition(**still_of(network, codec, reference.image), reference_image=to_signed(reference.image[None]))
-    condition = posed_clip(config, reference, driving, still)
+    condition = posed_clip(config, reference, driving, still, codec if network.additions.warp else None)
     yield from decoded_pieces(codec, animate_latents(network, condition, config.sampling, seed, advance))
 
 

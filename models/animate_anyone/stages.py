@@ -72,7 +72,7 @@ def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: AnimateAny
     from models.animate_anyone.sampling import animate_batch
 
     settings, network = settings_of(config, run.stage), start(run.stage, config, run)
-    store = ClipStore(clips, config.size, codec, augment=settings.augment, cache=latents_cache(run, codec))
+    store = ClipStore(clips, config.size, codec, augment=settings.augment, cache=latents_cache(run, codec), warp=network.additions.warp)
     loss = StageLoss(network, store, settings, run.seed, condition_of)
     return run_stage(
         run, loss, network.trainable(run.stage), network.parts, codec, lambda batch: animate_batch(network, codec, batch, run.seed)

@@ -21,6 +21,7 @@ from models.clip_sampling import (
     generate_latents,
     initial_noise,
     still_of,
+    warped_latents,
     with_poses,
 )
 from models.hfca.config import ActionSource, HandDetail, HfcaConfig, Sampling
@@ -66,6 +67,7 @@ def clip_condition(
         **still_of(network, codec, reference.image),
         clothing=reference.signals.clothing if parts.clothing_prototypes is not None else None,
         actions=motion_of(network, driving, sampling.action_source),
+        warped=warped_latents(codec, reference, moved) if network.additions.warp else None,
     )
     maps = ClipPoseMaps(config.pose.channels, driving, moved, config.size, sampling.hand)
     return ClipCondition(still=still, frames=len(maps), of=lambda condition, frames: replace(condition, pose=maps[frames]))
@@ -121,8 +123,7 @@ def fused_frames(
     tick = one_in(len(windows), advance)
 
     def make(window: list[int]) -> Tensor:
-        part = replace(condition, frames=len(window), of=lambda still, slots: condition.of(still, [window[slot] for slot in slots]))
-        return codec.decode(generate_latents(network, part, sampling, seed, advance=tick, noise=noise[window]))
+        return codec.decode(generate_latents(network, condition.part(window), sampling, seed, advance=tick, noise=noise[window]))
 
     yield from fuse_in_order(windows, gaussian_weights(len(windows[0]), sampling.sigma), make)
 

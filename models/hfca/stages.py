@@ -190,6 +190,7 @@ def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: HfcaConfig
         cache=latents_cache(run, codec),
         needs=needs_of(config, run.stage),
         flip=settings.flip,
+        warp=network.additions.warp,
     )
     loss = _loss(run, network, store, config, codec)
     records = run_stage(

@@ -165,7 +165,7 @@ DEMO = HiaConfig(
         channels=(48, 88), layers=1, heads=4, token_dim=96, norm_groups=8, latent_channels=DEMO_CHANNELS, motion_heads=4, motion_frames=32
     ),
     hint_widths=(8, 16, 32, 48),
-    additions=DemoAdditions(hint=True),
+    additions=DemoAdditions(hint=True, warp=True),
     noise=NoiseConfig(objective="v", zero_terminal_snr=False, min_snr_gamma=None, noise_offset=0.0, schedule="linear", shift_gamma=_GAMMA),
     stage_1=PairStage(loop=_LOOP, references=4, targets=2, augment=False, distance=8, flip=0.5),
     stage_2=PairStage(
@@ -184,9 +184,12 @@ DEMO = HiaConfig(
     sampling=Sampling(steps=10, window=12, overlap=3),
 )
 
+# What the ablations are held against: a warped reference shows all of them what only some may see.
+UNWARPED = replace(DEMO, additions=DemoAdditions(hint=True))
+
 # A few steps from scratch, with the paper's objective: shows that a data set trains, animates and scores; its pictures mean nothing.
 BRIEF = replace(
-    DEMO,
+    UNWARPED,
     base_unet=None,
     controlnet=None,
     motion_adapter=None,
@@ -222,7 +225,7 @@ ABLATIONS: dict[str, Callable[[HiaConfig], HiaConfig]] = {
     "no_inference_tricks": _sampled(acfg=False, prompt_travel=False, irn=False),  # row 1
 }
 
-_BASES = {"demo": DEMO, "brief": BRIEF, "paper": PAPER}
+_BASES = {"demo": DEMO, "unwarped": UNWARPED, "brief": BRIEF, "paper": PAPER}
 
 VARIANTS: dict[str, HiaConfig] = {
     **_BASES,

@@ -22,6 +22,7 @@ from models.clip_sampling import (
     generate_latents,
     initial_noise,
     still_of,
+    warped_latents,
 )  # fmt: skip
 from models.guidance import animation_guide
 from models.hia.config import HiaConfig, Sampling
@@ -88,7 +89,8 @@ def pieces(
 ) -> Iterator[Frames]:
     """One clip in order, a few frames at a time, uint8 [<= 8, H, W, 3]."""
     poses, blur = DrawnPoses(driving.points, driving.scores, config.size), driving_blur(config, driving)
-    still = HiaCondition(**still_of(network, codec, reference.image), blur=torch.zeros(0, 3, *config.size))
+    warped = warped_latents(codec, reference, driving) if network.additions.warp else None
+    still = HiaCondition(**still_of(network, codec, reference.image), blur=torch.zeros(0, 3, *config.size), warped=warped)
     latents = make_latents(network, with_frames(still, poses, blur), config.sampling, seed, advance)
     yield from decoded_pieces(codec, latents)
 

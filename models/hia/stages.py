@@ -56,7 +56,16 @@ def stage_loss(
     config = network.config
     settings = config.stage(stage)
     needs: tuple[SignalName, ...] = ("hands", "faces") if stage == "stage_2" else ("hands",) if config.blur.enabled else ()
-    store = ClipStore(clips, settings.size or config.size, codec, augment=settings.augment, cache=cache, needs=needs, flip=settings.flip)
+    store = ClipStore(
+        clips,
+        settings.size or config.size,
+        codec,
+        augment=settings.augment,
+        cache=cache,
+        needs=needs,
+        flip=settings.flip,
+        warp=network.additions.warp,
+    )
     return StageLoss(
         network,
         store,

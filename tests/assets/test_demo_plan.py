@@ -11,6 +11,8 @@ from models import pretrained_networks, shipped_checkpoint
 from models.methods import methods
 from pipelines.errors import UserError
 
+UNTRAINED = ("copy_reference:default:0", "warp_reference:default:0")
+
 
 @pytest.fixture(autouse=True)
 def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
@@ -22,12 +24,12 @@ def nothing_shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_shipped_checkpoint_stands_behind_what_the_demo_trains(nothing_shipped: Path) -> None:
     (nothing_shipped / "animate_anyone").mkdir(parents=True)
     (nothing_shipped / "animate_anyone" / "manifest.json").write_text("{}")
-    assert plan_demo().models == ("copy_reference:default:0", "animate_anyone:demo:0", "animate_anyone:shipped:0")
+    assert plan_demo().models == (*UNTRAINED, "animate_anyone:demo:0", "animate_anyone:shipped:0")
 
 
-def test_by_default_one_method_beside_the_floor() -> None:
+def test_by_default_one_method_beside_what_learns_nothing() -> None:
     plan = plan_demo()
-    assert plan.models == ("copy_reference:default:0", "animate_anyone:demo:0")
+    assert plan.models == (*UNTRAINED, "animate_anyone:demo:0")
     assert plan.dataset.extractors == (*DEMO_EXTRACTORS, "truth")
     assert plan.dataset.training_extractor != "truth"
     assert not plan.left_out

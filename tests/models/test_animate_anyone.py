@@ -18,12 +18,22 @@ from torch import Tensor
 from models.animate_anyone.config import VARIANTS, AnimateAnyoneConfig
 from models.animate_anyone.method import ANIMATE_ANYONE
 from models.animate_anyone.network import AnimateAnyone, ReferenceCondition, add_motion, fresh_network, load_network
-from models.animate_anyone.sampling import animate
+from models.animate_anyone.sampling import animate, animate_latents
 from models.animate_anyone.stages import additions_of, condition_of, settings_of, stage_config, stages_of, start, train_stage
 from models.animator import Driving, Reference
 from models.checkpoint import WEIGHTS, read_manifest, verify
-from models.clip_dataset import Batch, ClipStore, TrainingClip, fit_points
-from models.clip_sampling import Sampling, generate_latents, initial_noise, predictor, usual_guidance, with_poses
+from models.clip_dataset import Batch, ClipStore, TrainingClip, fit_points, to_frames, to_signed
+from models.clip_sampling import (
+    Sampling,
+    generate_latents,
+    initial_noise,
+    posed_clip,
+    predictor,
+    still_of,
+    usual_guidance,
+    warped_latents,
+    with_poses,
+)
 from models.guidance import Condition, null_conditions
 from models.latents import LatentCodec
 from models.reference_attention import spatial_sites
@@ -182,6 +192,28 @@ def test_only_listed_parameters_train(
     else:
         assert {name.split(".")[0] for name in chosen} == {"denoising_unet", "reference_unet", "pose_guider", "reference_hint"}
         assert any(name.startswith("reference_unet.mid_block.attentions.0.transformer_blocks.0.ff") for name in chosen)
+
+
+def test_a_warped_reference_trains_both_stages_and_animates(
+    tiny: AnimateAnyoneConfig, clips: list[TrainingClip], codec: LatentCodec, tmp_path: Path
+) -> None:
+    """Every residual, estimate and clip is held against the warped reference: what a network of no opinion makes is that, not the reference."""
+    additions = replace(tiny.network.additions, warp=True, residual_scale=1e-4)
+    config = replace(tiny, network=replace(tiny.network, additions=additions))
+    first, last = tmp_path / "first", tmp_path / "last"
+    _train("stage_1", config, clips, codec, first)
+    _train("stage_2", config, clips, codec, last, parent=first)
+    assert "reference warped limb by limb" in json.loads((last / "manifest.json").read_text())["additions"]
+    item = clips[0]
+    points, image = item.keypoints * (32 / 48), np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    reference, driving = Reference(image=image, points=points[0], scores=item.scores[0]), Driving(points=points, scores=item.scores)
+    network = load_network(config, last).eval()
+    still = ReferenceCondition(**still_of(network, codec, image), reference_image=to_signed(image[None]))
+    condition = posed_clip(config, reference, driving, still, codec)
+    made, warped = animate_latents(network, condition, config.sampling, 0), warped_latents(codec, reference, driving)
+    assert (made - warped).abs().mean() < 0.01 < (made - still.reference_latent).abs().mean()
+    shown = np.concatenate(list(animate(network, codec, config, reference, driving, 0)))
+    assert np.array_equal(shown, to_frames(codec.decode(made)))
 
 
 # --- learning ------------------------------------------------------------------------------------------------

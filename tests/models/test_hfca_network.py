@@ -72,7 +72,7 @@ TINY = HfcaConfig(
     base_unet=None,
     image_encoder=None,
     shape=UnetShape(channels=(16, 32), layers=1, heads=2, token_dim=16, norm_groups=4, latent_channels=16, motion_heads=2, motion_frames=8),
-    additions=DemoAdditions(hint=True, residual=True),
+    additions=DemoAdditions(hint=True, residual=True, warp=True),
     noise=NoiseConfig(),
     pose=PoseNet(widths=(4, 8, 8)),
     ipm=IdentityPreservation(least_face_px=3.0, t_max=1000, crop_margin=1, recogniser=None, perceptual=None),

@@ -16,6 +16,7 @@ from models.animator import Driving, Reference
 from models.checkpoint import read_manifest, verify
 from models.clip_dataset import ClipStore, TrainingClip
 from models.clip_sampling import generate_latents
+from models.demo_additions import DemoAdditions
 from models.hia.config import PAPER, HiaConfig, Sampling
 from models.hia.method import HIA
 from models.hia.network import HiaCondition, fresh_network
@@ -200,25 +201,26 @@ def _run(stage: str, out: Path, parent: Path | None = None) -> StageRun:
 
 
 def test_four_stages_make_an_animator(tmp_path: Path, codec: LatentCodec, clips: list[TrainingClip], driving: Driving) -> None:
+    config = replace(TINY, additions=DemoAdditions(hint=True, warp=True))
     given, parent = with_signals(clips), None
     for stage in TINY.stages:
         out = tmp_path / stage
-        records = train_stage(_run(stage, out, parent), given, TINY, codec)
+        records = train_stage(_run(stage, out, parent), given, config, codec)
         assert records[-1].step == 3
         assert all(record.loss is None or np.isfinite(record.loss) for record in records)
         verify(out)
         assert read_manifest(out)["stage"] == stage
         parent = out
     assert parent is not None
-    network = start("stage_4", TINY, parent, seed=0)
+    network = start("stage_4", config, parent, seed=0)
     assert network.temporal
     image = (np.random.default_rng(0).random((*SIZE, 3)) * 255).astype(np.uint8)
     reference = Reference(image=image, points=driving.points[0], scores=driving.scores[0])
-    made = list(pieces(network.eval(), codec, TINY, reference, driving, 0))
+    made = list(pieces(network.eval(), codec, config, reference, driving, 0))
     assert [len(part) for part in made] == [8, 4]
     assert made[0].dtype == np.uint8
     assert made[0].shape[1:] == (*SIZE, 3)
-    again = list(pieces(network.eval(), codec, TINY, reference, driving, 0))
+    again = list(pieces(network.eval(), codec, config, reference, driving, 0))
     assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
 
 
