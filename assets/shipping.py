@@ -7,7 +7,7 @@ people and of steps is larger than in the demo.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from assets.demo import FLOORS, plan_demo
 from assets.run import prepare, run_benchmark, run_model
-from models.checkpoint import read_manifest
 from models.diffusion_method import DiffusionMethod
 from models.methods import method_named
 from models.model_key import ModelKey
@@ -59,7 +58,7 @@ def pack(lake: Lake, known: DiffusionMethod, key: ModelKey, out: Path | None = N
         raise UserError(f"{key} trains nothing, so there is nothing to ship")
     folder = out or FOLDER / key.method
     card = _card(lake, dataset, key)
-    beside = {"card.json": json.dumps(card, indent=1) + "\n", "README.md": _text(card, read_manifest(found[1]))}
+    beside = {"card.json": json.dumps(card, indent=1) + "\n", "README.md": _text(card, known.additions(known.chosen(key.variant)))}
     ship(found[1], folder, known.bases(known.chosen(key.variant)), beside)
     return folder, card
 
@@ -94,7 +93,7 @@ def _curve(lake: Lake, checkpoint_id: str) -> list[tuple[int, float]]:
     return sorted((row["step"], round(row["probe_loss"], 4)) for row in rows if row["probe_loss"] is not None)
 
 
-def _text(card: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def _text(card: Mapping[str, Any], additions: Sequence[str]) -> str:
     """The card as Markdown."""
     floors = [card[f"scores_of_{floor}"] for floor in FLOORS]
     facts = {
@@ -105,7 +104,7 @@ def _text(card: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
             for name, value in card["scores"].items()
         },
         **{stage.replace("_", " "): f"{made['steps']} steps in {made['seconds']} s" for stage, made in card["stages"].items()},
-        "additions": ", ".join(manifest["additions"]) or "none",
+        "additions": ", ".join(additions) or "none",
         "checkpoint": card["checkpoint_id"],
         "licence": "Apache-2.0",
     }

@@ -16,7 +16,7 @@ from eval.drill_down import cautions, changes, comparisons, extremes, scores_of,
 from eval.latex import table_latex
 from eval.networks import current_digests
 from eval.page import render, write_file
-from eval.prediction_flags import handicaps, said_of_clips
+from eval.prediction_flags import departures, handicaps, said_of_clips
 from eval.protocol_facts import protocol_facts
 from eval.protocols import protocol_named
 from eval.strips import Predictions, clip_strips
@@ -107,7 +107,7 @@ def _findings(
         "drill": worst_and_best(lake, table, scores, clips, predictions, metric=drill, show=shown),
         "curves": stage_curves(lake, _used(predictions)),
         "comparisons": compared,
-        "cautions": [*cautions(rows, compared), *handicaps(table, predictions)],
+        "cautions": [*cautions(rows, compared), *handicaps(table, predictions), *departures(table, predictions)],
         "extremes": extremes(table, scores),
         "changes": changes(lake, table),
         "timelines": timelines(lake, table),

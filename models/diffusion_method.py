@@ -158,6 +158,8 @@ class DiffusionMethod:
         animator.truth_sharpness = self.reads_sharpness(config)
         if variant == SHIPPED:  # no row of a lake says what the clip was made with, so all of it belongs to the prediction's identity
             animator.sampler = {**asdict(config), "weights": self.weights_digest(variant)}
+        if said := self.additions(config):  # whoever sees the clip's numbers sees what is not the paper's
+            animator.sampler = {**animator.sampler, "additions": said}
         return animator
 
 

@@ -81,8 +81,5 @@ def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: AnimateAny
 
 def additions_of(config: AnimateAnyoneConfig) -> list[str]:
     """What departs from the paper in this variant, in words for the report."""
-    said = {
-        "pooled image tokens instead of CLIP": config.image_encoder is None,
-        "shared noise over frames": config.sampling.shared_noise,
-    }
-    return [*config.network.additions.said(), *(name for name, used in said.items() if used)]
+    pooled = ["pooled image tokens instead of CLIP"] if config.image_encoder is None else []
+    return [*config.network.additions.said(), *pooled, *config.sampling.said()]

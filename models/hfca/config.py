@@ -194,13 +194,13 @@ DEMO = HfcaConfig(
     ),
     stage_2=WindowStage(loop=replace(_LOOP, steps=40, warmup_steps=5), batch=1, window=12, stride=1, augment=False, shared_noise=True),
     sampling=Sampling(
-        steps=10, guidance_scale=1.2, window=12, overlap=4, sigma=2.0, retarget="none", shared_noise=True, fusion="eps",
+        steps=10, guidance_scale=1.2, window=12, overlap=4, sigma=2.0, retarget="none", shared_noise=True, noise_std=0.5, fusion="eps",
         hand=HandDetail(least_px=12.0),
     ),
 )  # fmt: skip
 
 # What the ablations are held against: a warped reference shows all of them what only some may see.
-UNWARPED = replace(DEMO, additions=replace(DEMO.additions, warp=False, residual_scale=0.55))
+UNWARPED = replace(DEMO, additions=replace(DEMO.additions, warp=False, residual_scale=0.55), sampling=replace(DEMO.sampling, noise_std=1.0))
 
 # A few steps from scratch: shows that a data set trains, animates and scores; its pictures mean nothing. Recogniser and style network
 # are fixed random stand-ins, and the data set adapts to itself.

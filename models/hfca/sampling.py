@@ -119,7 +119,7 @@ def fused_frames(
     """
     windows = context_windows(network, condition.frames, sampling)
     latent = condition.still.reference_latent
-    noise = initial_noise(condition.frames, latent.shape[1:], seed, shared=sampling.shared_noise).to(latent)
+    noise = initial_noise(condition.frames, latent.shape[1:], seed, shared=sampling.shared_noise, std=sampling.noise_std).to(latent)
     tick = one_in(len(windows), advance)
 
     def make(window: list[int]) -> Tensor:

@@ -228,10 +228,9 @@ def additions_of(config: HfcaConfig) -> list[str]:
     said = {
         "pooled image tokens instead of CLIP": config.image_encoder is None,
         "v-prediction with zero terminal SNR": config.noise.objective == "v",
-        "shared noise over frames": config.sampling.shared_noise,
         "random recogniser": config.ipm.enabled and bool(config.ipm.face) and config.ipm.recogniser is None,
         "random style network": config.ipm.enabled and bool(config.ipm.style) and config.ipm.perceptual is None,
         "fusion of predictions instead of frames": config.stode == "full" and config.sampling.fusion == "eps",
         "adaptation to the data set itself": "stage_1b" in config.stages and config.stage_1b.dataset is None,
     }
-    return [*config.additions.said(), *(name for name, used in said.items() if used)]
+    return [*config.additions.said(), *(name for name, used in said.items() if used), *config.sampling.said()]

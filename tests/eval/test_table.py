@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from eval.metrics import METRICS
 from eval.metrics.metric import Metric
-from eval.prediction_flags import handicaps, said_of_clips
+from eval.prediction_flags import departures, handicaps, said_of_clips
 from eval.table import GROUPS, MAIN, WIDEST, beats_floor, benchmark_table, shown, table_text
 
 
@@ -97,6 +98,15 @@ def test_lossy_clips_and_knowledge_of_the_truth_are_said() -> None:
     assert said_of_clips([*held["champ"].values(), *refused]) == "lossless, 1 of 1 with the truth's sharpness, 1 not usable"
     assert said_of_clips(refused) == "1 not usable"
     assert said_of_clips([]) == "none"
+
+
+def test_what_no_paper_has_is_named_once_for_all_methods_that_have_it() -> None:
+    table = benchmark_table([row("l1", 0.1, method) for method in ("hfca", "hia", "copy_reference", "champ", "disco")])
+    both, alone = (json.dumps({"steps": 10, "additions": names}) for names in (["a hint", "a skip"], []))
+    samplers = {"hfca": both, "hia": both, "copy_reference": alone, "champ": "50 steps of DDIM", "disco": None}
+    held = {method: {"0": {"sampler": sampler}} for method, sampler in samplers.items()}
+    assert departures(table, held) == ["HFCA (demo, seed 0), HIA (demo, seed 0): beside what the paper says, this has a hint, a skip."]
+    assert departures(table, {method: {} for method in samplers}) == []
 
 
 def test_small_values_keep_their_digits() -> None:

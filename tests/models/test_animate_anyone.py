@@ -491,6 +491,15 @@ def test_impossible_settings_are_refused(tiny: AnimateAnyoneConfig) -> None:
         replace(tiny, stage_2=replace(tiny.stage_2, window=9))
     with pytest.raises(ValueError, match="overlap=4"):
         Sampling(window=4, overlap=4)
+    with pytest.raises(ValueError, match=r"noise_std=1\.5 is not in"):
+        Sampling(noise_std=1.5)
+
+
+def test_a_cooler_start_is_the_same_noise_scaled_down_and_is_named() -> None:
+    whole, half = (initial_noise(3, (4, 8, 8), seed=2, shared=False, std=std) for std in (1.0, 0.5))
+    assert torch.equal(whole * 0.5, half)
+    assert Sampling(noise_std=0.5).said() == ["initial noise of standard deviation 0.5"]
+    assert Sampling().said() == []
 
 
 def test_conditions_of_a_batch_drop_nothing(

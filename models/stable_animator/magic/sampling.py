@@ -48,7 +48,7 @@ def make_latents(
 ) -> Tensor:
     """[F, C, h, w] latents of one reference and F frames."""
     latent, objective = condition.still.reference_latent, network.noise.objective
-    noise = initial_noise(condition.frames, latent.shape[1:], seed, shared=sampling.shared_noise).to(latent)
+    noise = initial_noise(condition.frames, latent.shape[1:], seed, shared=sampling.shared_noise, std=sampling.noise_std).to(latent)
     windows = uniform_windows(condition.frames, sampling.window, sampling.overlap)
     plain = make_scheduler(network.noise)
     scheduler = plain if steer is None else SteeredScheduler(plain, objective, steer)
