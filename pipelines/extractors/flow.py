@@ -13,7 +13,9 @@ from pipelines.weights import digest_of, find_weights
 
 Rows = dict[str, list[dict[str, Any]]]
 
-TINY_UPDATES = 6  # of the tiny network, in training too
+TINY_UPDATES = 4  # of the tiny network, in training too
+_LEAK = 0.1  # of the tiny network's update block
+_DOUBLED_UP_TO = 256  # px, side of a square of the area up to which the tiny network doubles a picture
 _MULTIPLE, _SMALLEST = 8, 128  # px; below 128 the network's coarsest correlation vanishes
 
 
@@ -83,23 +85,40 @@ def flows(network: Any, first: Frames, second: Frames, device: str, updates: int
 
 
 def raft_tiny() -> Any:
-    """RAFT from torchvision's own parts with few channels: for drawn people at the demo's size."""
+    """RAFT from torchvision's own parts with few channels, without the learnt upsampling: for drawn people at the demo's size."""
     from torch import nn
     from torchvision.models.optical_flow import raft
 
-    hidden, levels, radius = 32, 4, 3
+    hidden, levels, radius, motion = 32, 3, 3, 32
     matches = levels * (2 * radius + 1) ** 2
-    block = raft.ResidualBlock
-    encoder = raft.FeatureEncoder(block=block, layers=(16, 16, 24, 32, 48), norm_layer=nn.InstanceNorm2d)
-    context = raft.FeatureEncoder(block=block, layers=(16, 16, 24, 32, 2 * hidden), norm_layer=nn.InstanceNorm2d)
-    motion = raft.MotionEncoder(in_channels_corr=matches, corr_layers=(48,), flow_layers=(32, 16), out_channels=40)
-    recurrent = raft.RecurrentBlock(input_size=40 + hidden, hidden_size=hidden, kernel_size=((3, 3),), padding=((1, 1),))
-    return raft.RAFT(
-        feature_encoder=encoder,
-        context_encoder=context,
-        corr_block=raft.CorrBlock(num_levels=levels, radius=radius),
-        update_block=raft.UpdateBlock(
-            motion_encoder=motion, recurrent_block=recurrent, flow_head=raft.FlowHead(in_channels=hidden, hidden_size=64)
-        ),
-        mask_predictor=raft.MaskPredictor(in_channels=hidden, hidden_size=64),
+    channels, strides = (12, 16, 28, 28), (2, 2, 2, 1)  # most blocks work on the smallest map
+    features = raft.FeatureEncoder(layers=(*channels, 64), strides=strides, norm_layer=nn.InstanceNorm2d)
+    context = raft.FeatureEncoder(layers=(8, 16, 24, 24, 2 * hidden), strides=strides, norm_layer=nn.InstanceNorm2d)
+    update = raft.UpdateBlock(
+        motion_encoder=raft.MotionEncoder(in_channels_corr=matches, corr_layers=(48,), flow_layers=(32, 16), out_channels=motion),
+        recurrent_block=raft.RecurrentBlock(input_size=motion + hidden, hidden_size=hidden, kernel_size=((3, 3),), padding=((1, 1),)),
+        flow_head=raft.FlowHead(in_channels=hidden, hidden_size=48),
     )
+    # Theirs are ReLUs. Where most of a picture stands still, learning first silences the head, and a silent ReLU stays so.
+    for part in list(update.modules()):
+        for name, _ in [child for child in part.named_children() if isinstance(child[1], nn.ReLU)]:
+            setattr(part, name, nn.LeakyReLU(_LEAK))
+    corr = raft.CorrBlock(num_levels=levels, radius=radius)
+    return _seen_larger()(feature_encoder=features, context_encoder=context, corr_block=corr, update_block=update)
+
+
+def _seen_larger() -> Any:
+    """torchvision's RAFT class that looks at small pictures at twice their size: limbs there are narrower than its cells of 8 px."""
+    from torch.nn.functional import avg_pool2d, interpolate
+    from torchvision.models.optical_flow.raft import RAFT
+
+    class Larger(RAFT):  # type: ignore[misc]  # torchvision has no types
+        def forward(self, image1: Any, image2: Any, num_flow_updates: int = TINY_UPDATES) -> list[Any]:
+            """[N, 3, H, W] twice, in -1..1 -> the flow [N, 2, H, W] in px after each update."""
+            if image1.shape[-1] * image1.shape[-2] > _DOUBLED_UP_TO**2:
+                larger: list[Any] = super().forward(image1, image2, num_flow_updates)
+                return larger
+            first, second = (interpolate(image, scale_factor=2, mode="bilinear") for image in (image1, image2))
+            return [avg_pool2d(flow, 2) / 2 for flow in super().forward(first, second, num_flow_updates)]
+
+    return Larger
