@@ -140,7 +140,7 @@ DEMO = replace(
     ),
     # with the whole noise a minutes-old network draws over what the warp had right: 1.2 dB less after 1,000 steps
     sampling=replace(SCRATCH.sampling, noise_std=0.5),
-    stage_1=replace(_DEMO_PAIRS, loop=replace(_DEMO_PAIRS.loop, steps=200)),  # a step takes a third longer, and less is left to learn
+    stage_1=replace(_DEMO_PAIRS, loop=replace(_DEMO_PAIRS.loop, steps=120)),  # a step takes a third longer, and less is left to learn
 )
 DEMO_BASE = replace(DEMO, motion_adapter="demo")  # the temporal layers, too
 # What the ablations are held against: a warped reference shows all of them what only some may see.
