@@ -16,7 +16,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "stable_animator": "StableAnimator",
         "pose_animate": "PoseAnimate",
         "copy_reference": "Copy of the reference",
-        "warp_reference": "Reference warped limb by limb",
+        "warp_reference": "Warp of the reference",
         "ipc": "IPC",
         "sd_2v": "SD-2V",
         "ip_controlnet": "IP-Adapter + ControlNet",
