@@ -158,14 +158,14 @@ def test_the_table_keeps_the_papers_numbers_and_ours_apart(project: Project, don
 
 
 def test_the_command_shows_lists_and_refuses(project: Project, done: Outcome) -> None:
-    options = ["--paper", "hfca", "--table", "5", "--dataset", NAME, "--seeds", "0"]
+    options = ["--paper", "hfca", "--table", "5", "--dataset", NAME, "--seeds", "0", "--base", "demo"]
     shown = _invoke(*options, "--show")
     assert shown.exit_code == 0, shown.output
     assert "STODE: w/o" in shown.output
     assert "Which metric moves" in shown.output
     plan = _invoke(*options, "--plan")
     assert "nothing to train" in plan.output
-    listed = _invoke("--list").output
+    listed = _invoke("--list", "--base", "demo").output
     assert "--paper hfca --table 3: Identity Preservation Module (Table 3)" in listed
     assert "IPM: w/o: hfca:demo-no_ipm" in listed
     assert "Ours: there is no method stable_animator yet (full)" in listed

@@ -30,10 +30,10 @@ def _condition(references: int, each: int, dropped: tuple[bool, ...]) -> Conditi
 
 
 def test_what_is_diffused_gives_the_latents_back() -> None:
-    latents, reference = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    latents, anchor = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 1, 4, 8, 8)
     for additions in (DemoAdditions(), DemoAdditions(residual=True, residual_scale=0.4)):
-        torch.testing.assert_close(additions.restored(additions.diffused(latents, reference), reference[:, None]), latents)
-    still = DemoAdditions(residual=True).diffused(reference[:, None].expand(-1, 3, -1, -1, -1), reference)
+        torch.testing.assert_close(additions.restored(additions.diffused(latents, anchor), anchor), latents)
+    still = DemoAdditions(residual=True).diffused(anchor.expand(-1, 3, -1, -1, -1), anchor)
     assert not still.any()
 
 

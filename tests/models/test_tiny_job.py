@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.methods import methods
 from models.tiny.job import SHIPPED, TinyJob, run_job, verify
 from models.tiny.people import TRAINING_IDENTITIES, UNSEEN_IDENTITIES, cast, draw
 from models.tiny.registry import job_named, jobs
@@ -108,8 +109,12 @@ def test_what_is_shipped_is_what_the_cards_were_written_for() -> None:
 
 
 def test_the_family_is_small() -> None:
-    """16 MB for the whole family."""
-    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) < 16_000_000
+    """16 MB for the whole family, 3 MB for each method's checkpoint beside it."""
+    sizes = {folder.name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) for folder in SHIPPED.iterdir()}
+    checkpoints = {name: sizes.pop(name) for name in methods() if name in sizes}
+    assert set(jobs()) & set(sizes)
+    assert sum(sizes.values()) < 16_000_000
+    assert all(size < 3_000_000 for size in checkpoints.values()), checkpoints
 
 
 def test_people_are_drawn_once_and_alike(tmp_path: Path) -> None:
