@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from eval.method_names import FLOORS
 from pipelines.errors import MissingWeightsError, UserError
 from pipelines.sources import registry
 from pipelines.sources.performers import DEMO_OPTIONS
 
 DEMO = "performers_dance"
-FLOORS = ("copy_reference", "warp_reference")  # what learns nothing
 DEMO_METHODS = ("animate_anyone",)
 # Poses train and drive; faces, hands and masks say where regions are; `truth` only judges them.
 DEMO_EXTRACTORS = ("dwpose_tiny", "scrfd_tiny", "body_mask_tiny")

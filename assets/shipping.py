@@ -14,8 +14,9 @@ from typing import Any
 import dagster as dg
 import pyarrow.compute as pc
 
-from assets.demo import FLOORS, plan_demo
+from assets.demo import plan_demo
 from assets.run import prepare, run_benchmark, run_model
+from eval.method_names import FLOORS
 from models.diffusion_method import DiffusionMethod
 from models.methods import method_named
 from models.model_key import ModelKey

@@ -107,14 +107,18 @@ class ClipCondition(Generic[AnyCondition]):
 
     def at(self, frames: list[int]) -> AnyCondition:
         """The condition of a window's frames."""
-        warped = self.still.warped
-        return self.of(self.still if warped is None else replace(self.still, warped=warped[frames]), frames)
+        return self.of(self._still_of(frames), frames)
 
     def part(self, frames: list[int]) -> ClipCondition[AnyCondition]:
         """The condition of some frames as a clip of its own."""
+        of = self.of
+        return ClipCondition(
+            still=self._still_of(frames), frames=len(frames), of=lambda here, slots: of(here, [frames[slot] for slot in slots])
+        )
+
+    def _still_of(self, frames: list[int]) -> AnyCondition:
         warped = self.still.warped
-        still = self.still if warped is None else replace(self.still, warped=warped[frames])
-        return ClipCondition(still=still, frames=len(frames), of=lambda here, slots: self.of(here, [frames[slot] for slot in slots]))
+        return self.still if warped is None else replace(self.still, warped=warped[frames])
 
 
 def with_poses(still: AnyCondition, poses: Tensor | DrawnPoses) -> ClipCondition[AnyCondition]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models import clip_sampling
-from models.hia.config import DEMO as HIA_DEMO
+from models.hia.config import UNWARPED as HIA_DEMO
 from models.hia.config import HiaConfig, MotionBlur, Regional
 from models.noise import NoiseConfig
 from models.stable_animator.config import NetworkConfig
