@@ -6,6 +6,7 @@ from pathlib import Path
 
 from models.tiny.job import SHIPPED
 from pipelines.errors import MissingWeightsError, UserError
+from pipelines.packed_weights import whole
 
 _MODEL = ("config.json", "diffusion_pytorch_model.safetensors")  # of diffusers
 _TOWER = ("config.json", "model.safetensors")  # of transformers
@@ -41,6 +42,11 @@ def ip_adapter_file(name: str) -> Path:
     return chosen[0]
 
 
+def svd_vae_folder() -> Path:
+    """The tiny family's temporal autoencoder. Raises MissingWeightsError."""
+    return _shipped("svd_vae")
+
+
 def text_encoder_folder(name: str) -> Path:
     """Folder that models/text_tokens.py reads: the tiny CLIP of `demo`, a local folder, or text_encoder/ and tokenizer/ of a hub id.
 
@@ -68,7 +74,7 @@ def _shipped(job: str) -> Path:
         raise MissingWeightsError(
             f"the tiny family's {job} is not shipped: {folder} has no card; run: rotoscope tiny train {job}, or use a variant without it"
         )
-    return folder
+    return whole(folder)
 
 
 def _folder_of(name: str, subfolder: str, files: tuple[str, ...]) -> Path:

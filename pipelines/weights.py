@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import MissingWeightsError, UserError
+from pipelines.packed_weights import whole
 from pipelines.weights_table import WEIGHTS, WeightFile
 
 __all__ = ["WEIGHTS", "WeightFile", "digest_of", "find_weights", "lock_digest", "locked_by", "weights_at_hand", "without_downloads"]
@@ -145,9 +146,9 @@ def _resolve(weight: WeightFile, explicit: Path | None, *, download: bool) -> Pa
 
 
 def _shipped(weight: WeightFile) -> Path:
-    path = _TINY / weight.file
+    name = weight.role.removesuffix("_tiny")
+    path = whole(_TINY / name) / Path(weight.file).relative_to(name)
     if not path.exists():
-        name = weight.role.removesuffix("_tiny")
         raise MissingWeightsError(f"weights for {weight.role!r}: {weight.file} is not in pipelines/tiny; run: rotoscope tiny train {name}")
     return path
 

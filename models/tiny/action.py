@@ -175,5 +175,6 @@ JOB = TinyJob(
     build=lambda: ActionNetwork(styles()),
     loss_of=loss_of,
     export=export,
+    packed=True,
     measure=lambda folder, cache: scores(folder, shoot(action_shooting(UNSEEN_IDENTITIES, 14, 16), cache)),
 )

@@ -133,5 +133,6 @@ JOB = TinyJob(
     build=build,
     loss_of=loss_of,
     export=export,
+    packed=True,
     measure=measure,
 )

@@ -109,6 +109,7 @@ JOB = TinyJob(
     build=make_blip,
     loss_of=loss_of,
     export=export,
+    packed=True,
     measure=lambda folder, cache: scores(captioner(folder, "cpu"), shoot(words_shooting(MEASURED_ON), cache)),
     trained_on=f"performers {LEARNT_FROM.start}..{LEARNT_FROM.stop - 1}",
     measured_on=f"performers {MEASURED_ON.start}..{MEASURED_ON.stop - 1}, never trained on",

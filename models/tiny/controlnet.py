@@ -178,5 +178,7 @@ JOB = TinyJob(
     build=build,
     loss_of=loss_of,
     export=export,
+    packed=True,
+    packed_against="base_unet",
     measure=measure,
 )

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models.tiny.people import TRAINING_IDENTITIES, UNSEEN_IDENTITIES
 from models.training_loop import LoopConfig, LossAt, StepRecord, generator_for, replace_folder, settle_threads, train
 from pipelines.errors import UserError
+from pipelines.packed_weights import pack_folder, whole
 from pipelines.weights import digest_of
 
 SHIPPED = Path(__file__).resolve().parents[2] / "pipelines" / "tiny"
@@ -49,6 +50,8 @@ class TinyJob:
     export: Callable[[nn.Module, Path], None]
     measure: Callable[[Path, Path], Mapping[str, float]]
     trained_on: str = f"performers {TRAINING_IDENTITIES.start}..{TRAINING_IDENTITIES.stop - 1}"
+    packed: bool = False  # shipped as whole numbers of a step each (pipelines/packed_weights.py); only safetensors files can be
+    packed_against: str | None = None  # the network of the family whose tensors it is a difference to
     finish: Callable[[nn.Module, Path, Any], None] | None = None  # writes what also needs the training data, after `export`
     measured_on: str = f"performers {UNSEEN_IDENTITIES.start}..{UNSEEN_IDENTITIES.stop - 1}, never trained on"
 
@@ -82,6 +85,8 @@ def run_job(
     job.export(network.cpu().eval(), partial)
     if job.finish is not None:
         job.finish(network, partial, data)
+    if job.packed:
+        pack_folder(partial, None if job.packed_against is None else SHIPPED / job.packed_against)
     files = {path.relative_to(partial).as_posix(): digest_of(path) for path in sorted(partial.rglob("*")) if path.is_file()}
     facts = {
         "role": f"{job.name}_tiny",
@@ -90,7 +95,7 @@ def run_job(
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "trained_on": job.trained_on,
         "measured_on": job.measured_on,
-        "scores": {name: round(value, 4) for name, value in job.measure(partial, work / "people").items()},
+        "scores": {name: round(value, 4) for name, value in job.measure(whole(partial, SHIPPED), work / "people").items()},
         "loss": _curve(records),
         "seconds": round(records[-1].seconds),
         "device": f"{torch.get_num_threads()} CPU threads" if device_at_hand() == "cpu" else torch.cuda.get_device_name(),

@@ -159,5 +159,6 @@ JOB = TinyJob(
     build=build,
     loss_of=loss_of,
     export=export,
+    packed=True,
     measure=measure,
 )

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from models.checkpoint import load_part
 from models.clip_dataset import to_signed
 from models.guidance import draw_dropped
+from models.pretrained_networks import svd_vae_folder
 from models.tiny.base_unet import save_half
 from models.tiny.ip_adapter import embeddings_of
-from models.tiny.job import SHIPPED, TinyJob
+from models.tiny.job import TinyJob
 from models.tiny.motion_module import LEARNT_FROM, MEASURED_ON, WINDOW
 from models.tiny.people import Casting, draw
 from models.training_loop import LoopConfig, LossAt, generator_for
-from pipelines.errors import MissingWeightsError
 
 # M = clips, L = frames of one, B = windows of a batch, F = frames of a window
 BATCH = 2
@@ -42,19 +42,11 @@ class LatentClips:
     scale: float
 
 
-def vae_folder() -> Path:
-    """The shipped temporal autoencoder. Raises MissingWeightsError."""
-    folder = SHIPPED / "svd_vae"
-    if not (folder / "card.json").is_file():
-        raise MissingWeightsError(f"the tiny family's svd_vae is not shipped: {folder} has no card; run: rotoscope tiny train svd_vae")
-    return folder
-
-
 def build() -> nn.Module:
     """Untrained: noisy latents and the first frame's, side by side, to latents. Raises MissingWeightsError."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    channels = json.loads((vae_folder() / "config.json").read_text())["latent_channels"]
+    channels = json.loads((svd_vae_folder() / "config.json").read_text())["latent_channels"]
     levels = len(WIDTHS)
     network: nn.Module = UNetSpatioTemporalConditionModel(
         in_channels=2 * channels, out_channels=channels, block_out_channels=WIDTHS, num_attention_heads=HEADS, layers_per_block=1,
@@ -74,7 +66,7 @@ def latent_clips(casting: Casting, cache: Path) -> LatentClips:
     """A casting through the shipped temporal autoencoder and picture tower. Raises MissingWeightsError."""
     from diffusers import AutoencoderKLTemporalDecoder
 
-    vae, people = load_part(AutoencoderKLTemporalDecoder, vae_folder()).eval(), draw(casting, cache)
+    vae, people = load_part(AutoencoderKLTemporalDecoder, svd_vae_folder()).eval(), draw(casting, cache)
     parts = np.array_split(np.arange(len(people.frames)), max(1, len(people.frames) // 16))
     latents = torch.cat([vae.encode(to_signed(np.array(people.frames[rows]))).latent_dist.mode() for rows in parts])
     clips, scale = len(np.unique(people.clip)), float(vae.config.scaling_factor)
@@ -160,5 +152,6 @@ JOB = TinyJob(
     build=build,
     loss_of=loss_of,
     export=export,
+    packed=True,
     measure=measure,
 )

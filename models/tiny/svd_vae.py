@@ -111,6 +111,7 @@ JOB = TinyJob(
     build=build,
     loss_of=loss_of,
     export=export,
+    packed=True,
     finish=write_scale,
     measure=measure,
 )

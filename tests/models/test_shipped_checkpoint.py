@@ -14,7 +14,7 @@ from models.animate_anyone.config import AnimateAnyoneConfig
 from models.animate_anyone.method import ANIMATE_ANYONE
 from models.animate_anyone.network import fresh_network, load_network
 from models.checkpoint import WEIGHTS, read_manifest, save_checkpoint, verify
-from models.shipped_checkpoint import PACKED, STEP_OF_DIFFERENCE, STEP_OF_WHOLE, is_packed, packed, restored, ship, unpacked
+from models.shipped_checkpoint import PACKED, is_packed, ship, unpacked
 from pipelines.errors import MissingWeightsError, UserError
 
 
