@@ -109,13 +109,18 @@ def _unpack(folder: Path, target: Path, base: Mapping[str, Tensor]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(folder, partial, ignore=shutil.ignore_patterns(f"*{ENDING}", FACTS, *CARD_FILES))
         for path in sorted(folder.rglob(f"*.safetensors{ENDING}")):
-            weights = {name: value.half() if value.is_floating_point() else value for name, value in restored_bytes(path.read_bytes(), base).items()}
+            weights = {
+                name: value.half() if value.is_floating_point() else value
+                for name, value in restored_bytes(path.read_bytes(), base).items()
+            }
             save_file(weights, (partial / path.relative_to(folder)).with_suffix(""), metadata={"format": "pt"})
         partial.rename(target)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         if not target.is_dir():  # else another process was first
-            raise UserError(f"{folder} cannot be unpacked into {target} ({error}); set XDG_CACHE_HOME to a folder that can be written") from None
+            raise UserError(
+                f"{folder} cannot be unpacked into {target} ({error}); set XDG_CACHE_HOME to a folder that can be written"
+            ) from None
 
 
 def packed_bytes(weights: Mapping[str, Tensor], base: Mapping[str, Tensor], fineness: float = 1.0) -> bytes:

@@ -30,6 +30,7 @@ from models.training_loop import flushed_denormals, generator_for
 from models.unet_shape import make_unet
 from pipelines import weights
 from pipelines.errors import MissingWeightsError
+from pipelines.packed_weights import whole
 
 SOMEBODY = cast(range(2990, 2992), clips=2, frames=4, every=2, truth=("keypoints", "scores"))  # trained on by nobody, measured by nobody
 
@@ -44,6 +45,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "_TINY", root)
         patch.setattr(pretrained_networks, "SHIPPED", root)
+        patch.setattr("models.tiny.job.SHIPPED", root)
         yield root
 
 
@@ -169,19 +171,20 @@ def test_v_loss_of_the_truth_is_zero(people: LatentPeople) -> None:
 
 @pytest.fixture(scope="module")
 def base(family: Path, cache: Path, people: LatentPeople) -> Path:
-    """A base of two steps, shipped."""
+    """A base of two steps, shipped and unpacked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base_unet, "BATCH", 2)
         run_job(small(base_unet.JOB), work=cache.parent / "work", out=family / "base_unet", steps=2)
-    return family / "base_unet"
+    return whole(family / "base_unet")
 
 
-def test_the_base_is_shipped_as_stable_diffusion_is(base: Path) -> None:
+def test_the_base_is_shipped_as_stable_diffusion_is(base: Path, family: Path) -> None:
     assert {path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()} == {
-        "README.md", "card.json", "unet/config.json", f"unet/{WEIGHTS}",
+        "unet/config.json", f"unet/{WEIGHTS}",
     }  # fmt: skip
+    assert {path.name for path in family.joinpath("base_unet").iterdir()} == {"README.md", "card.json", "unet"}
     assert {value.dtype for value in load_file(base / "unet" / WEIGHTS).values()} == {torch.float16}
-    assert f"unet/{WEIGHTS}" in (base / "card.json").read_text()
+    assert f"unet/{WEIGHTS}.xz" in (family / "base_unet" / "card.json").read_text()
     assert weights.find_weights("base_unet_tiny") == base
     opened = UNet2DConditionModel.from_pretrained(str(base), subfolder="unet", torch_dtype=torch.float32)
     ours = load_part(UNet2DConditionModel, base / "unet")
@@ -409,7 +412,7 @@ def test_svd_learns_its_first_frame_and_opens_in_diffusers(
 ) -> None:
     from diffusers import UNetSpatioTemporalConditionModel
 
-    monkeypatch.setattr(svd_unet, "SHIPPED", temporal.parent)
+    monkeypatch.setattr(pretrained_networks, "SHIPPED", temporal.parent)
     data = svd_unet.latent_clips(cast(range(2990, 2992), clips=1, frames=14, every=1, size=64, truth=("scores",)), cache)
     assert data.latents.shape == (2, 14, svd_vae.LATENT_CHANNELS, 8, 8)
     torch.manual_seed(0)
@@ -424,7 +427,7 @@ def test_svd_learns_its_first_frame_and_opens_in_diffusers(
 
 
 def test_svd_without_its_autoencoder_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(svd_unet, "SHIPPED", tmp_path)
+    monkeypatch.setattr(pretrained_networks, "SHIPPED", tmp_path)
     with pytest.raises(MissingWeightsError, match="rotoscope tiny train svd_vae"):
         svd_unet.build()
 
@@ -456,6 +459,6 @@ def test_the_shipped_base_keeps_its_score(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(weights, "_TINY", SHIPPED)  # not `family`, whose text tower is untrained
     stated = json.loads((SHIPPED / "base_unet" / "card.json").read_text())["scores"]
     few = latent_people(replace(base_unet.MEASURED_ON, identities=(3000, 3004), clips=1, truth=("scores",)), tmp_path)
-    scores = base_unet.scores_of(load_part(UNet2DConditionModel, SHIPPED / "base_unet" / "unet").eval(), few)
+    scores = base_unet.scores_of(load_part(UNet2DConditionModel, whole(SHIPPED / "base_unet") / "unet").eval(), few)
     assert scores["v_loss"] == pytest.approx(stated["v_loss"], rel=0.25)
     assert scores["v_loss_t999"] < scores["v_loss_t999_wrong_caption"]
