@@ -55,8 +55,9 @@ def plan_demo(methods: Sequence[str] = DEMO_METHODS) -> DemoPlan:
     if len(models) == len(FLOORS) and left_out:
         raise UserError(f"no method can run: {'; '.join(f'{name}: {reason}' for name, reason in left_out.items())}")
     dataset = registry.Dataset(
-        name=DEMO, kind="performers", options=DEMO_OPTIONS, extractors=(*extractors, "truth"), training_extractor=DEMO_EXTRACTORS[0]
-    )
+        name=DEMO, kind="performers", options=DEMO_OPTIONS, extractors=(*extractors, "truth"), training_extractor=DEMO_EXTRACTORS[0],
+        protocol="demo",
+    )  # fmt: skip
     return DemoPlan(dataset=dataset, models=tuple(models), left_out=left_out)
 
 

@@ -41,7 +41,7 @@ def ship_method(
         raise UserError(f"{method} has no variant to ship a checkpoint of; give another method")
     plan = plan_demo([method]).dataset
     prepare(instance, lake, registry.Dataset(
-        name=PEOPLE, kind="performers_dance", options=dict(OPTIONS), training_extractor=plan.training_extractor,
+        name=PEOPLE, kind="performers_dance", options=dict(OPTIONS), training_extractor=plan.training_extractor, protocol=plan.protocol,
         extractors=tuple(name for name in plan.extractors if name != "truth"),
     ))  # fmt: skip
     key = ModelKey(method=method, variant=known.shipped_from, seed=seed)

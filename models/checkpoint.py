@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from models.norm_groups import KEY, regrouped
 from models.training_loop import replace_folder, settle_folder
 from pipelines.errors import UserError
 from pipelines.sources.scan import sha256_of
@@ -62,9 +63,16 @@ def verify(folder: Path) -> None:
             raise UserError(f"checkpoint {folder}: {name} is missing or not what its manifest says; train the stage again")
 
 
+def empty_part(kind: Any, folder: Path) -> Any:
+    """A part as its config.json describes it, with weights that were not read."""
+    config = kind.load_config(folder)
+    part = kind.from_config(config)
+    return regrouped(part, config[KEY]) if KEY in config else part
+
+
 def load_part(kind: Any, folder: Path, *, may_be_missing: Collection[str] = ()) -> Any:
     """One part, strictly: every weight of the file has its place and every parameter its weight, but for the patterns in `may_be_missing`."""
-    part = kind.from_config(kind.load_config(folder))
+    part = empty_part(kind, folder)
     try:
         weights = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.checkpoint import WEIGHTS, load_part, load_strictly
+from models.checkpoint import WEIGHTS, empty_part, load_part, load_strictly
 from models.stable_animator.config import NetworkConfig, StableAnimatorConfig
 from models.stable_animator.edm import preconditioning
 from models.stable_animator.face_encoder import FaceEncoder
@@ -175,8 +175,7 @@ def load_network(config: StableAnimatorConfig, folder: Path) -> StableAnimator:
     """From a checkpoint, strictly. Raises UserError."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    kind = UNetSpatioTemporalConditionModel
-    unet = _with_adapters(config, kind.from_config(kind.load_config(folder / "unet")))
+    unet = _with_adapters(config, empty_part(UNetSpatioTemporalConditionModel, folder / "unet"))
     path = folder / "unet" / WEIGHTS
     if not path.is_file():
         raise UserError(f"{path} is missing; train stage_1 again, or give another folder")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.checkpoint import load_part
 from models.clip_dataset import to_signed
 from models.guidance import draw_dropped
+from models.norm_groups import regrouped
 from models.pretrained_networks import svd_vae_folder
 from models.tiny.base_unet import save_half
 from models.tiny.ip_adapter import embeddings_of
@@ -25,7 +26,8 @@ from models.training_loop import LoopConfig, LossAt, generator_for
 
 # M = clips, L = frames of one, B = windows of a batch, F = frames of a window
 BATCH = 2
-WIDTHS, HEADS = (32, 32), (2, 2)  # 32 groups are fixed in diffusers' blocks
+WIDTHS, HEADS = (32, 64), (2, 4)
+GROUPS = 8  # of the norms (models/norm_groups.py)
 FPS, MOTION_BUCKET = 24, 127  # SVD's micro-conditions; the bucket is the published pipeline's default, and here always the same
 SIGMA_MEAN, SIGMA_STD = 0.7, 1.6  # of ln sigma (App. D, fine-tuned at low resolution)
 AUGMENTATION_MEAN, AUGMENTATION_STD = -3.0, 0.5  # of ln sigma of the first frame's noise (App. D)
@@ -48,11 +50,12 @@ def build() -> nn.Module:
 
     channels = json.loads((svd_vae_folder() / "config.json").read_text())["latent_channels"]
     levels = len(WIDTHS)
-    network: nn.Module = UNetSpatioTemporalConditionModel(
+    made = UNetSpatioTemporalConditionModel(
         in_channels=2 * channels, out_channels=channels, block_out_channels=WIDTHS, num_attention_heads=HEADS, layers_per_block=1,
         down_block_types=("CrossAttnDownBlockSpatioTemporal",) * levels, up_block_types=("CrossAttnUpBlockSpatioTemporal",) * levels,
         addition_time_embed_dim=32, projection_class_embeddings_input_dim=96, cross_attention_dim=64, num_frames=WINDOW,
     )  # fmt: skip
+    network: nn.Module = regrouped(made, GROUPS)
     return network
 
 

@@ -139,7 +139,7 @@ def _drawn_dataset(kind: str, options: Mapping[str, Any], extractors: tuple[str,
         kind=kind,  # type: ignore[arg-type]  # checked by the data set
         extractors=extractors,
         training_extractor=extractors[0],
-        protocol="demo_standin" if options.get("size", 128) == 128 else "standin_128_square",
+        protocol="demo" if options.get("size", 128) == 128 else "standin_128_square",
         options=dict(options),
     )
 
