@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from eval.method_names import FLOORS, method_title
+from eval.method_names import FLOORS, LONGER, method_title
 from eval.metric_text import shown
 from eval.metrics import METRICS
 from eval.table import Cell, Line, Section, benchmark_table
@@ -19,11 +19,12 @@ def ablation_tables(rows: Rows) -> tuple[Section, ...]:
     """One section per method of which there are several variants; rows of `benchmark`, one protocol, data set and split.
 
     The base of `paper-no_pose_guider` is `paper`; of a variant without such a name, the one with the shortest name. Bases come before
-    their variants. Under a value stands its difference to the base with the same seed, where the interval stands in other tables.
+    their variants; a checkpoint that was only trained longer is none. Under a value stands its difference to the base with the same seed, where the interval stands in other tables.
     Columns: the main group.
     """
-    methods = dict.fromkeys(row["method"] for row in rows if row["method"] not in FLOORS)
-    found = (_section([row for row in rows if row["method"] == method]) for method in methods)
+    ablated = [row for row in rows if row["method"] not in FLOORS and row["variant"] != LONGER]
+    methods = dict.fromkeys(row["method"] for row in ablated)
+    found = (_section([row for row in ablated if row["method"] == method]) for method in methods)
     return tuple(section for section in found if section is not None)
 
 

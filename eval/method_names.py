@@ -8,6 +8,7 @@ from typing import Any
 
 FLOOR = "copy_reference"
 FLOORS: Mapping[str, str] = MappingProxyType({FLOOR: "the floor", "warp_reference": "nothing learnt"})
+LONGER = "shipped"  # the variant that differs from a method's own in how long it was trained
 TITLES: Mapping[str, str] = MappingProxyType(
     {
         "animate_anyone": "AnimateAnyone",

@@ -116,3 +116,8 @@ def test_an_ablation_is_against_its_base() -> None:
     assert all(section.notes[0] in rows_as(rows, style).replace("\n", " ") for style in ("text", "markdown", "latex"))
     assert ablation_tables(ROWS) == ()
     assert "0.2000 (+0.1000)" in rows_as(rows, "text")
+
+
+def test_a_checkpoint_that_was_trained_longer_is_no_ablation() -> None:
+    assert ablation_tables([row("l1", 0.2, variant="demo"), row("l1", 0.1, variant="shipped")]) == ()
+    assert len(ablation_tables([row("l1", 0.2, variant="demo"), row("l1", 0.1, variant="demo-no_pose")])) == 1
