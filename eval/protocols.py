@@ -12,7 +12,7 @@ from pipelines.errors import UserError
 
 _FRAMES = ("l1", "psnr", "psnr_overflow", "ssim", "lpips", "fid", "fvd")
 _REGIONS = tuple(f"{metric}_{region}" for region in ("face", "hands", "background") for metric in ("l1", "psnr", "ssim", "lpips"))
-_TIME = ("flicker", "flicker_background", "hand_sharpness", "blur_agreement")
+_TIME = ("flicker", "flicker_background", "flicker_still", "hand_sharpness", "blur_agreement")
 _PEOPLE = ("csim", "csim_second", "clip_i", "frame_consistency", "warping_error", "pose_error")
 
 STANDARD = Protocol(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eval.metrics.fid import FID
 from eval.metrics.fid_vid import FID_VID
-from eval.metrics.flicker import FLICKER, FLICKER_BACKGROUND, FLICKER_OWN
+from eval.metrics.flicker import FLICKER, FLICKER_BACKGROUND, FLICKER_OWN, FLICKER_STILL
 from eval.metrics.fvd import FVD
 from eval.metrics.hand_sharpness import BLUR_AGREEMENT, HAND_SHARPNESS
 from eval.metrics.l1 import L1
@@ -22,6 +22,6 @@ METRICS: dict[str, Metric] = {
     metric.id: metric
     for metric in (
         L1, PSNR, PSNR_OVERFLOW, SSIM, LPIPS, FID, FID_VID, FVD, CSIM, CSIM_SECOND, CLIP_I, POSE_ERROR, AKD, MKR, AED, *REGIONAL,
-        FRAME_CONSISTENCY, WARPING_ERROR, FLICKER, FLICKER_BACKGROUND, FLICKER_OWN, HAND_SHARPNESS, BLUR_AGREEMENT,
+        FRAME_CONSISTENCY, WARPING_ERROR, FLICKER, FLICKER_BACKGROUND, FLICKER_STILL, FLICKER_OWN, HAND_SHARPNESS, BLUR_AGREEMENT,
     )
 }  # fmt: skip

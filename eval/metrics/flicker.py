@@ -2,8 +2,12 @@
 
     flicker(t) = mean over pixels and channels of | (p[t+1] - p[t]) - (q[t+1] - q[t]) |,   p generated, q true
 
-A still copy scores the true motion, a perfect clip 0. In the background, where the truth stands still, it is the generated clip's
-own unrest. The value stands at frame t; the last frame of a run has none.
+A still copy scores the true motion, a perfect clip 0. In the background it is mostly the generated clip's own unrest, but moving shadows, what
+the person uncovers and the rim of their mask are in it, too, so a still copy does not have 0 there. Where the truth stands still, nothing else is left:
+
+    flicker_still(t) = mean over channels and pixels whose true values stay within STILL grey levels over the clip, of | p[t+1] - p[t] |
+
+The value stands at frame t; the last frame of a run has none.
 
 Without a truth, what goes there and comes back is left: half the second difference,
 
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
     from eval.sides import Sides
 
 
+STILL = 10  # grey levels; what compression and sensors add to a wall
+
+
 def flicker(sides: Sides) -> PerFrame:
     """[T] grey levels, >= 0."""
     return sides.scattered([float(_unrest(sides, t).mean()) for t in sides.pairs], sides.pairs)
@@ -37,6 +44,16 @@ def flicker_background(sides: Sides) -> PerFrame:
     still = {t: sides.regions["background"][t] & sides.regions["background"][t + 1] for t in sides.pairs}
     frames = [t for t in sides.pairs if still[t].any()]
     return sides.scattered([float(_unrest(sides, t)[still[t]].mean()) for t in frames], frames)
+
+
+def flicker_still(sides: Sides) -> PerFrame:
+    """[T] grey levels, >= 0; no value where nothing of the true clip stands still."""
+    _, truth = sides.counted_frames
+    still = (np.ptp(truth, axis=0) <= STILL).all(axis=-1)
+    frames = sides.pairs if still.any() else []
+    return sides.scattered(
+        [float(np.abs(np.diff(sides.prediction[t : t + 2, still].astype(np.int16), axis=0)).mean()) for t in frames], frames
+    )
 
 
 def flicker_own(sides: Sides) -> PerFrame:
@@ -76,6 +93,14 @@ FLICKER_BACKGROUND = replace(
     region="background",
     measure=flicker_background,
     summary="the same in the background only",
+)
+FLICKER_STILL = replace(
+    FLICKER,
+    id="flicker_still",
+    title="Flicker still",
+    high=255.0,
+    measure=flicker_still,
+    summary="change from frame to frame where the true clip stands still, in grey levels",
 )
 FLICKER_OWN = replace(
     FLICKER,

@@ -105,6 +105,21 @@ def test_flicker_of_a_still_copy_is_the_true_motion() -> None:
     np.testing.assert_allclose(METRICS["flicker"].values(sides_of(copy, truth))[1:4], expected[1:4], rtol=1e-12)
 
 
+def test_flicker_of_what_stands_still_leaves_motion_and_shadows_out() -> None:
+    """A pixel that moves in the truth does not count, whatever is generated there; in the others it is the generated change alone."""
+    truth = np.full((5, 8, 8, 3), 100, np.uint8)
+    truth[:, :4] += (np.arange(5, dtype=np.uint8) * 20)[:, None, None, None]  # the upper half brightens
+    truth[::2, 4:] += 10  # within what still means
+    prediction = np.full((5, 8, 8, 3), 90, np.uint8)
+    prediction[::2, :4] = 0
+    prediction[::2, 4:] += 3
+    np.testing.assert_array_equal(METRICS["flicker_still"].values(sides_of(prediction, truth))[1:4], 3.0)
+    copy = np.repeat(truth[:1], 5, axis=0)
+    assert np.nanmax(METRICS["flicker_still"].values(sides_of(copy, truth))) == 0
+    truth[::2, 4:] += 1
+    assert np.isnan(METRICS["flicker_still"].values(sides_of(prediction, truth))).all()
+
+
 def test_background_flicker_leaves_the_person_out() -> None:
     truth, prediction = np.full((T, H, W, 3), 90, np.uint8), np.full((T, H, W, 3), 90, np.uint8)
     prediction[::2, 10:20, 10:20] = 250

@@ -37,7 +37,7 @@ def test_scores_and_benchmark_of_two_methods(scored: Any) -> None:
     rows = tiny.lake.rows("scores")
     assert len(rows) == 2 * 3 * len(per_clip_metrics(DEMO_STANDIN))
     assert {row["status"] for row in rows} == {"ok"}
-    between = {"flicker", "flicker_background"}  # one value per pair of frames
+    between = {"flicker", "flicker_background", "flicker_still"}  # one value per pair of frames
     faces = {"csim", "csim_second"}  # only frames in which a network sees a face, which a drawn figure hardly has
     assert all(row["per_frame"][0] is None and len(row["per_frame"]) == 18 for row in rows)
     assert all(row["count"] == 17 - (row["metric"] in between) for row in rows if row["metric"] not in faces)
