@@ -19,7 +19,8 @@ def ablation_tables(rows: Rows) -> tuple[Section, ...]:
     """One section per method of which there are several variants; rows of `benchmark`, one protocol, data set and split.
 
     The base of `paper-no_pose_guider` is `paper`; of a variant without such a name, the one with the shortest name. Bases come before
-    their variants; a checkpoint that was only trained longer is none. Under a value stands its difference to the base with the same seed, where the interval stands in other tables.
+    their variants; a checkpoint that was only trained longer is none. Under a value stands its difference to the base with the same seed,
+    where the interval stands in other tables.
     Columns: the main group.
     """
     ablated = [row for row in rows if row["method"] not in FLOORS and row["variant"] != LONGER]

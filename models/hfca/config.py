@@ -202,6 +202,15 @@ DEMO = HfcaConfig(
 # What the ablations are held against: a warped reference shows all of them what only some may see.
 UNWARPED = replace(DEMO, additions=replace(DEMO.additions, warp=False, residual_scale=0.55), sampling=replace(DEMO.sampling, noise_std=1.0))
 
+# An hour or two of one core instead of minutes: what the project ships a checkpoint of. Rates and averages are AnimateAnyone's.
+LONG = replace(
+    DEMO,
+    sampling=replace(DEMO.sampling, noise_std=0.7),
+    stage_1=replace(DEMO.stage_1, loop=LoopConfig(steps=3000, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
+    stage_1b=replace(DEMO.stage_1b, loop=LoopConfig(steps=120, learning_rate=5e-4, warmup_steps=10, decay="cosine", ema_decay=0.98)),
+    stage_2=replace(DEMO.stage_2, loop=LoopConfig(steps=240, learning_rate=1e-3, warmup_steps=10, decay="cosine", ema_decay=0.98)),
+)
+
 # A few steps from scratch: shows that a data set trains, animates and scores; its pictures mean nothing. Recogniser and style network
 # are fixed random stand-ins, and the data set adapts to itself.
 BRIEF = replace(
@@ -274,5 +283,6 @@ _BASES = {"demo": DEMO, "unwarped": UNWARPED, "brief": BRIEF, "paper": PAPER}
 
 VARIANTS: dict[str, HfcaConfig] = {
     **_BASES,
+    "long": LONG,
     **{f"{base}-{switch}": change(config) for base, config in _BASES.items() for switch, change in ABLATIONS.items()},
 }

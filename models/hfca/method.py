@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from models.checkpoint import WEIGHTS
 from models.diffusion_method import SHARED_SAMPLING_CODE, SHARED_TRAINING_CODE, DiffusionMethod
-from models.hfca.config import VARIANTS
+from models.hfca.config import VARIANTS, HfcaConfig
 from models.hfca.network import load_network
 from models.hfca.sampling import animate
 from models.hfca.stages import NEEDS, additions_of, companions, stage_config, stages_of, train_stage, weight_files
+from models.pretrained_networks import base_unet_folder
+from models.shipped_checkpoint import Bases
 
 
 class HfcaMethod(DiffusionMethod):
@@ -27,6 +30,13 @@ _NETWORK = _files(
 )  # fmt: skip
 _LOSSES = _files("hfca/identity_preservation", "hfca/judges", "identity_loss", "style_loss", "region_loss", "face_warp", "lean_decoding")
 
+
+def bases(config: HfcaConfig) -> Bases:
+    """Both UNets began from the base."""
+    unet = [base_unet_folder("demo") / WEIGHTS] if config.base_unet == "demo" else []
+    return {"denoising_unet": unet, "reference_net": unet}
+
+
 HFCA = HfcaMethod(
     name="hfca",
     variants=VARIANTS,
@@ -39,6 +49,8 @@ HFCA = HfcaMethod(
     pieces=animate,
     additions=additions_of,
     weight_files=weight_files,
+    bases=bases,
+    shipped_from="long",
     sampling_code=(*_files("hfca/sampling", "hfca/hand_gaps", "hfca/hand_morphology"), *_NETWORK, *SHARED_SAMPLING_CODE),
     training_code=(*_files("hfca/stages"), *_LOSSES, *_NETWORK, *SHARED_TRAINING_CODE),
 )

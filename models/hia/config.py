@@ -187,6 +187,16 @@ DEMO = HiaConfig(
 # What the ablations are held against: a warped reference shows all of them what only some may see.
 UNWARPED = replace(DEMO, additions=DemoAdditions(hint=True))
 
+# An hour or two of one core instead of minutes: what the project ships a checkpoint of. Rates and averages are AnimateAnyone's.
+_LONG_LOOP = LoopConfig(steps=3000, learning_rate=1e-3, warmup_steps=50, decay="cosine", optimizer="adam", ema_decay=0.998)
+LONG = replace(
+    DEMO,
+    stage_1=replace(DEMO.stage_1, loop=_LONG_LOOP),
+    stage_2=replace(DEMO.stage_2, loop=replace(_LONG_LOOP, steps=120, learning_rate=3e-4, warmup_steps=10, ema_decay=0.98)),
+    stage_3=replace(DEMO.stage_3, loop=replace(_LONG_LOOP, steps=240, warmup_steps=10, ema_decay=0.98)),
+    stage_4=replace(DEMO.stage_4, loop=replace(_LONG_LOOP, steps=60, learning_rate=3e-4, warmup_steps=5, ema_decay=0.95)),
+)
+
 # A few steps from scratch, with the paper's objective: shows that a data set trains, animates and scores; its pictures mean nothing.
 BRIEF = replace(
     UNWARPED,
@@ -229,5 +239,6 @@ _BASES = {"demo": DEMO, "unwarped": UNWARPED, "brief": BRIEF, "paper": PAPER}
 
 VARIANTS: dict[str, HiaConfig] = {
     **_BASES,
+    "long": LONG,
     **{f"{base}-{switch}": change(config) for base, config in _BASES.items() for switch, change in ABLATIONS.items()},
 }

@@ -44,6 +44,7 @@ HIA = DiffusionMethod(
     additions=additions_of,
     weight_files=weight_files,
     bases=bases,
+    shipped_from="long",
     reads_sharpness=lambda config: config.blur.enabled and config.sampling.sharpness == "driving",
     sampling_code=(
         "models/hia/sampling.py", "models/hia/network.py", "models/motion_blur_map.py",

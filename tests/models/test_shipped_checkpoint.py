@@ -14,6 +14,7 @@ from models.animate_anyone.config import AnimateAnyoneConfig
 from models.animate_anyone.method import ANIMATE_ANYONE
 from models.animate_anyone.network import fresh_network, load_network
 from models.checkpoint import WEIGHTS, read_manifest, save_checkpoint, verify
+from models.methods import method_named, methods
 from models.shipped_checkpoint import PACKED, is_packed, ship, unpacked
 from pipelines.errors import MissingWeightsError, UserError
 
@@ -85,3 +86,16 @@ def test_the_shipped_variant_trains_nothing_and_says_what_it_is(
     assert method.load("shipped", None).sampler["weights"] == method.weights_digest("shipped")
     with pytest.raises(UserError, match="it has: demo, long, shipped"):
         method.chosen("nobody")
+
+
+@pytest.mark.parametrize("method", [name for name in methods() if getattr(method_named(name), "shipped_from", None)])
+def test_what_is_shipped_is_the_demo_trained_longer(method: str) -> None:
+    known = method_named(method)
+    short, longer = (known.config(variant) for variant in (known.default_variant, known.shipped_from))
+    stages = known.stages_of(known.shipped_from)
+    assert stages == known.stages_of(known.default_variant)
+    different = {name for name in short if short[name] != longer[name]}
+    assert set(stages) <= different <= {*stages, "sampling"}
+    for stage in stages:
+        assert longer[stage]["loop"]["steps"] > short[stage]["loop"]["steps"]
+        assert {**longer[stage], "loop": None} == {**short[stage], "loop": None}
