@@ -10,7 +10,7 @@ from assets.exit_status import leave
 
 
 @click.command(
-    epilog="\b\nExamples:\n  rotoscope score --predictions clips --method magic_animate --dataset performers_dance --split test --protocol demo_standin"
+    epilog="\b\nExamples:\n  rotoscope score --predictions clips --method magic_animate --dataset performers_dance --split test --protocol demo"
 )
 @click.option("--predictions", type=click.Path(path_type=Path), required=True, help="Folder of clips: mp4, gif, frame folders, or strips.")
 @click.option("--method", required=True, help="The method that made them.")

@@ -22,7 +22,7 @@ _EXAMPLES = """
 Examples:
   python -m eval score --home lake --dataset performers_dance --prediction 1f3a5c7e9b2d4f60
   python -m eval score --home lake --predictions my_clips/
-  python -m eval benchmark --home lake --dataset performers_dance --protocol demo_standin
+  python -m eval benchmark --home lake --dataset performers_dance --protocol demo
   python -m eval accuracy --home lake --dataset performers_dance
   python -m eval report --home lake --dataset performers_dance --output report.html
 
