@@ -360,16 +360,17 @@ def temporal(family: Path, windows_people: LatentPeople) -> Path:
     return family / "svd_vae"
 
 
-def test_crops_of_a_moment_are_one_window_of_one_clip(windows_people: LatentPeople, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(svd_vae, "BATCH", 6)
+@pytest.mark.parametrize("length", svd_vae.LENGTHS)
+def test_crops_of_a_moment_are_one_window_of_one_clip(windows_people: LatentPeople, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     frames, clip = windows_people.people.frames, windows_people.people.clip
     known = {hash(frames[i][:, ::side].tobytes()): i for i in range(len(frames)) for side in (1, -1)}
     monkeypatch.setattr(svd_vae, "CROP_PX", frames.shape[1])
-    chosen = [known[hash(crop.tobytes())] for crop in svd_vae.crops(windows_people.people, generator_for(0, 0))]
-    for start in range(0, 24, svd_vae.LENGTH):
-        moment = chosen[start : start + svd_vae.LENGTH]
+    chosen = [known[hash(crop.tobytes())] for crop in svd_vae.crops(windows_people.people, 6, length, generator_for(0, 0))]
+    assert len(chosen) == 6 * length
+    for start in range(0, len(chosen), length):
+        moment = chosen[start : start + length]
         assert len(set(clip[moment].tolist())) == 1
-        assert np.array_equal(moment, np.arange(svd_vae.LENGTH) + moment[0])
+        assert np.array_equal(moment, np.arange(length) + moment[0])
 
 
 def test_the_temporal_autoencoder_opens_in_diffusers_with_latents_of_unit_deviation(temporal: Path, windows_people: LatentPeople) -> None:
