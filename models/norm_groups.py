@@ -1,7 +1,7 @@
 """Group norms of networks that are narrower than the published ones.
 
 diffusers writes 32 groups into the blocks of Stable Video Diffusion's networks. Where 32 channels have a group each, every channel loses its
-mean: the colour of a frame and the mean of its noise cannot pass the last norm, and a small autoencoder stays at grey. So the tiny ones have
+mean: the colour of a frame and the mean of its noise have a hard way through the last norm, and a small autoencoder learns slowly. So the tiny ones have
 fewer groups, which their config.json says under a name that diffusers ignores.
 """
 

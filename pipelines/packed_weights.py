@@ -12,17 +12,16 @@ a range coder that looks at single bytes (LZMA without context) packs them into 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import lzma
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.errors import UserError
+from pipelines.file_digest import digest_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,18 +73,7 @@ def cache_folder() -> Path:
 
 def key_of(folder: Path) -> str:
     """sha256 over the names and contents of a network's files, without its card."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in CARD_FILES)
-    stamps = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _key(folder, stamps)
-
-
-@lru_cache(maxsize=64)
-def _key(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:  # size and time are part of the cache's key
-    digest = hashlib.sha256()
-    for name, _, _ in stamps:
-        path = Path(name)
-        digest.update(f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return digest_of(folder, without=CARD_FILES)
 
 
 def _base_of(folder: Path, beside: Path) -> dict[str, Tensor]:

@@ -7,17 +7,16 @@ holds its digest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import MissingWeightsError, UserError
+from pipelines.file_digest import digest_of
 from pipelines.packed_weights import whole
 from pipelines.weights_table import WEIGHTS, WeightFile
 
@@ -74,24 +73,6 @@ def locked_by(lock: Path) -> Iterator[None]:
         yield
     finally:
         _LOCK.reset(token)
-
-
-def digest_of(path: Path) -> str:
-    """sha256 of a file; of a folder: over the relative names and digests of its files, in the order of their names."""
-    if path.is_file():
-        status = path.stat()
-        return _file_digest(path, status.st_size, status.st_mtime_ns)
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            digest.update(f"{file.relative_to(path).as_posix()} {digest_of(file)}\n".encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _file_digest(path: Path, size: int, mtime_ns: int) -> str:  # size and time are part of the cache's key
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lock_digest(lock: Path, weight: WeightFile, path: Path) -> None:

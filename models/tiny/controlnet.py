@@ -44,7 +44,7 @@ def build() -> nn.Module:
     from diffusers import ControlNetModel
 
     network: Any = ControlNetModel.from_unet(demo_base(), conditioning_embedding_out_channels=DEMO_BASE.network.guider_widths)
-    # Zhang et al. begin with an embedding of zero behind layers of PyTorch's default scale, which leave a hundredth of the skeleton: nothing was
+    # Zhang et al. begin with an embedding of zero behind layers of PyTorch's default scale, each of which shrinks the skeleton: hardly anything was
     # learnt in 2,000 steps. Zero are the convolutions behind the encoder alone, so that nothing changes at first.
     hint = network.controlnet_cond_embedding
     for convolution in (hint.conv_in, *hint.blocks, hint.conv_out):

@@ -43,7 +43,7 @@ def build() -> nn.Module:
     network: nn.Module = unet.requires_grad_(False)
     for name, parameter in motion_parameters(network).items():
         parameter.requires_grad_(True)
-        if "proj_out" in name:  # AnimateDiff begins with zeros there: nothing was learnt in 500 steps, and in 90 from here 6 % of the loss
+        if "proj_out" in name:  # AnimateDiff begins with zeros there: little was learnt in 470 steps (DECISIONS.md)
             nn.init.normal_(parameter, std=FIRST_OUTPUT)
     return network
 

@@ -16,7 +16,7 @@ ALL = ("stage_1", "stage_2", "stage_3", "stage_4")
 
 
 def test_every_switch_has_its_variant_at_every_size() -> None:
-    assert set(VARIANTS) - {"long"} == {
+    assert set(VARIANTS) == {"long"} | {
         name for base in ("paper", "demo", "unwarped", "brief") for name in (base, *(f"{base}-{switch}" for switch in ABLATIONS))
     }
 
