@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.animate_anyone.config import DEMO_BASE
+from models.animate_anyone.config import DEMO
 from models.autoencoders import autoencoder_folder, latent_channels
 from models.checkpoint import load_part
 from models.guidance import draw_dropped
@@ -35,7 +35,7 @@ LEVELS = (50, 250, 500, 750, 999)  # timesteps at which it is measured
 
 def network_config() -> UnetShape:
     """The demo's size with the shipped autoencoder's channels."""
-    return replace(DEMO_BASE.network.unet, latent_channels=latent_channels(autoencoder_folder("demo")))
+    return replace(DEMO.network.unet, latent_channels=latent_channels(autoencoder_folder("demo")))
 
 
 def build() -> nn.Module:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.animate_anyone.config import DEMO_BASE
+from models.animate_anyone.config import DEMO
 from models.autoencoders import autoencoder_folder
 from models.checkpoint import load_part
 from models.clip_dataset import Points, draw_poses, to_frames, to_unit
@@ -43,7 +43,7 @@ def build() -> nn.Module:
     """A copy of the shipped base's encoder with zero convolutions behind it. Raises MissingWeightsError."""
     from diffusers import ControlNetModel
 
-    network: Any = ControlNetModel.from_unet(demo_base(), conditioning_embedding_out_channels=DEMO_BASE.network.guider_widths)
+    network: Any = ControlNetModel.from_unet(demo_base(), conditioning_embedding_out_channels=DEMO.network.guider_widths)
     # Zhang et al. begin with an embedding of zero behind layers of PyTorch's default scale, each of which shrinks the skeleton: hardly anything was
     # learnt in 2,000 steps. Zero are the convolutions behind the encoder alone, so that nothing changes at first.
     hint = network.controlnet_cond_embedding
@@ -167,7 +167,7 @@ def _pose_error(network: SimCC, images: Frames, points: Points, scores: Points) 
 def sampled(base: Any, control: Any, text: Tensor, skeleton: Tensor, seed: int) -> Frames:
     """uint8 [N, H, W, 3]: frames with these captions and skeletons, by DDIM."""
     codec = LatentCodec.load(autoencoder_folder("demo"))
-    side = skeleton.shape[-1] // 2 ** (len(DEMO_BASE.network.guider_widths) - 1)
+    side = skeleton.shape[-1] // 2 ** (len(DEMO.network.guider_widths) - 1)
 
     def predict(latents: Tensor, window: list[int], timestep: int) -> Tensor:
         return controlled(base, control, latents, torch.full((len(window),), timestep), text[window], skeleton[window])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.animate_anyone.config import DEMO_BASE
+from models.animate_anyone.config import DEMO
 from models.checkpoint import load_part
 from models.guidance import draw_dropped
 from models.noise import add_noise, alpha_bar, diffusion_loss, draw_noise, loss_weight, make_scheduler, target_of
@@ -24,7 +24,7 @@ from models.training_loop import LoopConfig, LossAt, generator_for
 from models.unet_shape import make_motion
 
 # B = windows of a batch, F = frames of a window, C h w = channels, height, width of a latent
-WINDOW = DEMO_BASE.stage_2.window
+WINDOW = DEMO.stage_2.window
 BATCH = 2
 SHARED_SHARE = 0.5  # of windows whose frames have the same noise: the demo samples so, AnimateDiff with independent noise
 FIRST_OUTPUT = 0.02  # deviation of the output layers' weights at the start
@@ -38,7 +38,7 @@ def build() -> nn.Module:
     from diffusers import UNet2DConditionModel
 
     base = load_part(UNet2DConditionModel, base_unet_folder("demo"))
-    shape = replace(DEMO_BASE.network.unet, channels=tuple(base.config.block_out_channels))
+    shape = replace(DEMO.network.unet, channels=tuple(base.config.block_out_channels))
     unet: Any = with_motion(base, make_motion(shape))
     network: nn.Module = unet.requires_grad_(False)
     for name, parameter in motion_parameters(network).items():
@@ -99,7 +99,7 @@ def export(network: Any, folder: Path) -> None:
 
 def adapter_of(network: Any) -> Any:
     """The MotionAdapter with the motion modules of a UNetMotionModel."""
-    adapter = make_motion(replace(DEMO_BASE.network.unet, channels=tuple(network.config.block_out_channels)))
+    adapter = make_motion(replace(DEMO.network.unet, channels=tuple(network.config.block_out_channels)))
     adapter.load_state_dict({name: value.cpu() for name, value in network.state_dict().items() if "motion_modules" in name})
     return adapter
 

@@ -14,7 +14,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from models import pretrained_networks
-from models.animate_anyone.config import DEMO_BASE
+from models.animate_anyone.config import DEMO
 from models.animate_anyone.method import ANIMATE_ANYONE
 from models.animate_anyone.network import ReferenceCondition, add_motion, fresh_network, load_network
 from models.autoencoders import autoencoder_folder, latent_channels
@@ -192,7 +192,7 @@ def test_the_base_is_shipped_as_stable_diffusion_is(base: Path, family: Path) ->
 
 
 def test_both_unets_of_animate_anyone_begin_from_the_base(base: Path) -> None:
-    network = fresh_network(DEMO_BASE)
+    network = fresh_network(DEMO)
     trained = load_file(base / "unet" / WEIGHTS)
     for unet, changed in ((network.made_of.reference_unet, set()), (network.made_of.denoising_unet, {"conv_out.weight", "conv_out.bias"})):
         state = unet.state_dict()
@@ -202,9 +202,9 @@ def test_both_unets_of_animate_anyone_begin_from_the_base(base: Path) -> None:
 
 
 def test_a_network_from_the_base_goes_forward_and_comes_back_from_its_checkpoint(base: Path, tmp_path: Path) -> None:
-    network = fresh_network(DEMO_BASE).eval()
+    network = fresh_network(DEMO).eval()
     save_checkpoint(tmp_path / "stage_1", network.parts(), {})
-    again = load_network(DEMO_BASE, tmp_path / "stage_1").eval()
+    again = load_network(DEMO, tmp_path / "stage_1").eval()
     channels = network.made_of.denoising_unet.config.in_channels
     image = torch.rand(1, 3, 128, 128) * 2 - 1
     condition = ReferenceCondition(
@@ -287,7 +287,7 @@ def test_the_motion_module_is_a_motion_adapter_with_which_stage_2_begins(base: P
     (family / "motion_module").mkdir()
     motion_module.export(network, family / "motion_module")
     (family / "motion_module" / "card.json").write_text("{}")
-    spatial = fresh_network(DEMO_BASE)
+    spatial = fresh_network(DEMO)
     temporal = add_motion(spatial)
     learnt = {
         name: value
@@ -299,7 +299,7 @@ def test_the_motion_module_is_a_motion_adapter_with_which_stage_2_begins(base: P
     assert torch.equal(
         temporal.made_of.denoising_unet.mid_block.resnets[0].conv1.weight, spatial.made_of.reference_unet.mid_block.resnets[0].conv1.weight
     )
-    assert ANIMATE_ANYONE.weights_digest("demo_base") != ANIMATE_ANYONE.weights_digest("demo")
+    assert ANIMATE_ANYONE.weights_digest("demo") != ANIMATE_ANYONE.weights_digest("long")  # which has the base, but not the motion modules
 
 
 def test_windows_stay_within_their_clip_and_share_noise_where_told(windows_people: LatentPeople) -> None:
@@ -439,7 +439,7 @@ def test_svd_without_its_autoencoder_names_the_command(monkeypatch: pytest.Monke
 
 def test_a_base_that_is_not_shipped_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained_networks, "SHIPPED", tmp_path)
-    for fails in (lambda: fresh_network(DEMO_BASE), lambda: ANIMATE_ANYONE.weights_digest("demo_base")):
+    for fails in (lambda: fresh_network(DEMO), lambda: ANIMATE_ANYONE.weights_digest("demo")):
         with pytest.raises(MissingWeightsError, match="rotoscope tiny train base_unet"):
             fails()
     with pytest.raises(MissingWeightsError, match="rotoscope tiny train motion_module"):
