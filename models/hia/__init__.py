@@ -11,6 +11,7 @@ There is no public code. Where the paper is silent or cannot be meant as printed
 - the diffusion loss stays in the regional stage; psi_ref comes from the recogniser that judges the generated face;
 - the map's values: movement in shares of the frame, sharpness log-scaled by the training set's 99th percentile; it stands behind the pose
   in a ControlNet of six channels, whose new weights are 0 (`blur.mode="overlay"` paints it into the pose instead);
-- DEMO only: v-prediction (as the tiny base was trained), `hint`, and the tiny family in the place of the published weights, which the
+- DEMO only: v-prediction (as the tiny base was trained), the additions of models/demo_additions.py, shared and cooler noise, no initial
+  reference noise (there is none where a difference is diffused), and the tiny family in the place of the published weights, which the
   manifest lists. BRIEF trains from scratch with a fixed random recogniser: its pictures and its cosine loss mean nothing.
 """
