@@ -20,7 +20,8 @@ from eval.method_names import FLOORS
 from models.diffusion_method import DiffusionMethod
 from models.methods import method_named
 from models.model_key import ModelKey
-from models.shipped_checkpoint import FOLDER, ship
+from models.shipped_checkpoint import FOLDER, SHIPPED, ship
+from models.stable_animator.method import StableAnimatorMethod
 from models.train import checkpoint_ids, current_checkpoint
 from pipelines.errors import UserError
 from pipelines.lake import Lake
@@ -36,8 +37,8 @@ def ship_method(
     instance: dg.DagsterInstance, lake: Lake, method: str, *, seed: int = 0, out: Path | None = None
 ) -> tuple[Path, dict[str, Any]]:
     """Train, score and pack; returns the folder and its card. What is there already in the lake is kept. Raises UserError."""
-    known = method_named(method)
-    if not isinstance(known, DiffusionMethod) or known.shipped_from is None:
+    known = _shipped_by(method)
+    if known is None or known.shipped_from is None:
         raise UserError(f"{method} has no variant to ship a checkpoint of; give another method")
     plan = plan_demo([method]).dataset
     prepare(instance, lake, registry.Dataset(
@@ -49,6 +50,13 @@ def ship_method(
         run_model(instance, lake, PEOPLE, model)
     run_benchmark(instance, lake, PEOPLE)
     return pack(lake, known, key, out)
+
+
+def _shipped_by(method: str) -> DiffusionMethod | None:
+    """The method whose checkpoints can be packed; of StableAnimator's two backbones SVD's."""
+    known = method_named(method)
+    known = known.of(SHIPPED) if isinstance(known, StableAnimatorMethod) else known
+    return known if isinstance(known, DiffusionMethod) else None
 
 
 def pack(lake: Lake, known: DiffusionMethod, key: ModelKey, out: Path | None = None) -> tuple[Path, dict[str, Any]]:

@@ -13,7 +13,7 @@ from models.diffusion_method import SHARED_SAMPLING_CODE, SHARED_TRAINING_CODE, 
 from models.gradient_checkpointing import checkpoint_gradients
 from models.latents import LatentCodec
 from models.on_device import device_of
-from models.shipped_checkpoint import Bases
+from models.shipped_checkpoint import SHIPPED, Bases, shipped_folder
 from models.signals import SignalName
 from models.stable_animator.config import StableAnimatorConfig
 from models.stable_animator.image_tokens import encoder_folder
@@ -78,11 +78,12 @@ class SvdMethod(DiffusionMethod):
     """The variants on SVD: their files, and what the face optimisation wants."""
 
     def weights_digest(self, variant: str) -> str:
-        """Digest of the autoencoder's, the base's and the image encoder's files. Raises MissingWeightsError."""
+        """Digest of the autoencoder's, the base's, the image encoder's and the shipped checkpoint's files. Raises MissingWeightsError."""
         config: StableAnimatorConfig = self.chosen(variant)
         files = [codec_folder(config.autoencoder) / WEIGHTS]
         files += [base_file(config.base_unet)] if config.base_unet else []
         folders = [encoder_folder(config.image_encoder)] if config.image_encoder else []
+        folders += [shipped_folder(self.name)] if variant == SHIPPED else []
         return digest_of_lines(*(digest_of(path) for path in (*files, *folders)))
 
     def load(self, variant: str, checkpoint: Path | None) -> DiffusionAnimator:
@@ -120,6 +121,7 @@ ON_SVD = SvdMethod(
     pieces=pieces,
     additions=additions_of,
     bases=bases,
+    shipped_from="long",
     sampling_code=_SAMPLING,
     training_code=_TRAINING,
 )
@@ -137,6 +139,8 @@ class StableAnimatorMethod:
 
     def of(self, variant: str) -> DiffusionMethod:
         """Whose variant it is. Raises UserError."""
+        if variant == SHIPPED:
+            return ON_SVD
         if variant not in self.variants:
             raise UserError(f"{self.name} has no variant {variant!r}; it has: {', '.join(self.variants)}")
         return MAGIC if variant in MAGIC.variants else ON_SVD

@@ -57,6 +57,12 @@ DEMO = StableAnimatorConfig(
     ),
 )
 
+# An hour or two of one core instead of minutes: what the project ships a checkpoint of.
+LONG = replace(
+    DEMO,
+    stage_1=replace(DEMO.stage_1, loop=LoopConfig(steps=3000, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
+)
+
 # A few steps from scratch behind the demo's image autoencoder, which decodes every frame by itself: there is no temporal decoder without
 # training one. Shows that a data set trains, animates and scores; its pictures mean nothing.
 BRIEF = replace(
@@ -132,5 +138,6 @@ _BASES = {"demo": DEMO, "brief": BRIEF, "paper": PAPER}
 
 VARIANTS: dict[str, StableAnimatorConfig] = {
     **_BASES,
+    "long": LONG,
     **{f"{name}-{switch}": change(config) for name, config in _BASES.items() for switch, change in SWITCHES.items()},
 }

@@ -534,6 +534,7 @@ def test_variants_that_differ_later_share_stage_1() -> None:
         return json.dumps(stage_config(VARIANTS[variant], stage), sort_keys=True)
 
     assert shaped("demo") == shaped("demo-no_temporal")
+    assert shaped("paper") == shaped("paper-no_temporal")
     assert len({shaped("demo"), shaped("demo-one_stage"), shaped("demo-clip_only"), shaped("demo-concat"), shaped("demo-no_pose")}) == 5
     assert shaped("demo") != shaped("brief")
     assert shaped("demo", "stage_2") != shaped("demo")

@@ -75,7 +75,7 @@ def test_ablations_share_the_stages_that_they_do_not_change(switch: str, shared:
 
 def test_what_differs_in_sampling_is_part_of_the_prediction() -> None:
     samplers = [
-        VARIANTS[name].sampling for name in ("demo", "demo-no_acfg", "demo-no_prompt_travel", "demo-no_irn", "demo-no_inference_tricks")
+        VARIANTS[f"unwarped{switch}"].sampling for switch in ("", "-no_acfg", "-no_prompt_travel", "-no_irn", "-no_inference_tricks")
     ]
     assert len(set(samplers)) == len(samplers)
 
@@ -96,7 +96,7 @@ def test_the_demo_says_what_it_adds() -> None:
 )
 def test_bad_combinations_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(DEMO, **change)  # type: ignore[arg-type]
+        replace(VARIANTS["unwarped"], **change)  # type: ignore[arg-type]
 
 
 def test_what_is_compared_in_pixels_may_have_any_lower_bound() -> None:
