@@ -15,7 +15,7 @@ from pipelines.errors import UserError
 
 BASES = ("demo", "paper", "brief")
 """The sizes that every switch is offered at."""
-OWN_BASES = MappingProxyType(dict.fromkeys(("animate_anyone", "hfca", "hia"), "unwarped"))
+OWN_BASES = MappingProxyType(dict.fromkeys(("animate_anyone", "hfca", "hia", "stable_animator"), "unwarped"))
 """Bases of tables for which the demo itself will not do: its warped reference would show every row what only some may see."""
 
 

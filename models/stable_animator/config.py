@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from models.demo_additions import DemoAdditions
 from models.stable_animator.edm import SigmaConfig
 from models.stable_animator.face_optimisation import Hjb
 from models.stable_animator.id_adapter import Align, StatDims
@@ -74,6 +75,7 @@ class Stage1:
     drop_face_with_image: bool = False  # [D] addition: the face tokens go where the image token goes
     drop_pose: float = 0.0  # [D] addition
     sample_posterior: bool = True  # of the reference latent [R]; sampling takes the mode
+    shared_noise: bool = False  # [D] addition: all frames of a clip have the same noise
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop_probability <= 1 / 3:
@@ -95,7 +97,8 @@ class Sampling:
     window: int = 16  # [R]
     overlap: int = 4  # [R]
     anchor_reference_pose: bool = True  # [D], as MimicMotion
-    noise: Literal["tile", "independent"] = "tile"  # [R] one window's noise, repeated
+    noise: Literal["tile", "independent", "shared"] = "tile"  # [R] one window's noise, repeated; shared [D]: one frame's
+    noise_std: float = 1.0  # [D] of the initial noise, in units of sigma_max (clip_sampling.Sampling)
     retarget: Retarget = "linear"  # [R]
     decode_chunk: int = 4  # frames that the decoder sees together [R]
     hjb: Hjb = field(default_factory=Hjb)
@@ -115,6 +118,12 @@ class StableAnimatorConfig(StagedConfig):
     image_encoder: str | None = "svd_image_encoder"  # None = a fixed projection of the pooled image
     recogniser: str | None = "face_recogniser"  # what faces are optimised by (glintr100); None = a small one of fixed random weights
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    additions: DemoAdditions = field(default_factory=DemoAdditions)
     sigmas: SigmaConfig = field(default_factory=SigmaConfig)
     stage_1: Stage1 = field(default_factory=Stage1)
     sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        self.additions.check("v")  # F of EDM's preconditioning is v
+        if self.additions.hint:
+            raise ValueError("the reference latent stands beside the noisy ones as it is; use additions.hint=False")

@@ -42,10 +42,14 @@ class Preconditioning:
     c_noise: Tensor
 
 
-def preconditioning(sigma: Tensor) -> Preconditioning:
-    """SVD's, for latents of unit variance and a network that predicts v: F = (x - (sigma^2 + 1) x0) / (sigma sqrt(sigma^2 + 1)) is exact."""
+def preconditioning(sigma: Tensor, skip_std: float = 1.0) -> Preconditioning:
+    """SVD's, for latents of unit variance and a network that predicts v: F = (x - (sigma^2 + 1) x0) / (sigma sqrt(sigma^2 + 1)) is exact.
+
+    skip_std: deviation of what most of the latents are; c_skip x is their best linear estimate (DemoAdditions.skip_std).
+    """
     root = (sigma.square() + 1).sqrt()
-    return Preconditioning(c_in=1 / root, c_skip=1 / root.square(), c_out=-sigma / root, c_noise=sigma.log() / 4)
+    skip = skip_std**2 / (sigma.square() + skip_std**2)
+    return Preconditioning(c_in=1 / root, c_skip=skip, c_out=-sigma / root, c_noise=sigma.log() / 4)
 
 
 def denoising_weight(sigma: Tensor) -> Tensor:

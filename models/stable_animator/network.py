@@ -37,10 +37,11 @@ class SvdCondition:
     latent_dropped: Tensor
     face_dropped: Tensor
     pose_dropped: Tensor
+    warped: Tensor | None = None  # [B, F, C, h, w] beside the noisy latents in the reference's place (DemoAdditions.warp), unscaled
 
-    def at(self, pose: Tensor) -> SvdCondition:
-        """The same reference with the poses of a window's frames."""
-        return replace(self, pose=pose)
+    def at(self, frames: list[int], pose: Tensor) -> SvdCondition:
+        """The same reference for a window: its frames' poses, and of the warped latents theirs."""
+        return replace(self, pose=pose, warped=None if self.warped is None else self.warped[:, frames])
 
 
 def nothing_dropped(clips: int) -> dict[str, Tensor]:
@@ -64,7 +65,7 @@ class StableAnimator(nn.Module):
 
     def forward(self, noisy: Tensor, sigma: Tensor, condition: SvdCondition) -> Tensor:
         """Estimate of x0 [B, F, C, h, w] from x0 + sigma n; sigma [B]."""
-        given = preconditioning(sigma.to(noisy))
+        given = preconditioning(sigma.to(noisy), self.config.additions.skip_std or 1.0)
         c_in, c_skip, c_out = (value[:, None, None, None, None] for value in (given.c_in, given.c_skip, given.c_out))
         stem = torch.cat([noisy * c_in, self._beside(noisy, condition)], dim=2).to(self.unet.dtype)
         with self.stem.adding(self._pose_features(condition, noisy.shape[1])):
@@ -83,8 +84,8 @@ class StableAnimator(nn.Module):
         return torch.cat([image, (face * _kept(condition.face_dropped, face)).to(image)], dim=1)
 
     def _beside(self, noisy: Tensor, condition: SvdCondition) -> Tensor:
-        latent = condition.reference_latent * _kept(condition.latent_dropped, condition.reference_latent)
-        return latent.to(noisy)[:, None].expand(-1, noisy.shape[1], -1, -1, -1)
+        latent = condition.reference_latent[:, None] if condition.warped is None else condition.warped
+        return (latent * _kept(condition.latent_dropped, latent)).to(noisy).expand(-1, noisy.shape[1], -1, -1, -1)
 
     def _pose_features(self, condition: SvdCondition, frames: int) -> Tensor | None:
         if condition.pose is None or bool(condition.pose_dropped.all()):
@@ -167,6 +168,7 @@ def fresh_network(config: StableAnimatorConfig, latent_channels: int = 4) -> Sta
     shape = config.network
     unet = make_unet(shape, latent_channels) if config.base_unet is None else load_base(config.base_unet)
     unet, width = _with_adapters(config, unet), unet.config.cross_attention_dim
+    config.additions.begin(unet)
     pose_net = PoseNet(unet.config.block_out_channels[0], shape.pose_widths)
     return StableAnimator(config, unet, pose_net, make_face_encoder(shape, width))
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from models.animator import Driving, Reference
 from models.clip_dataset import PoseStyle, draw_poses, to_frames, to_signed, to_unit
+from models.clip_sampling import warped_latents
+from models.demo_additions import DemoAdditions
 from models.guidance import guide
 from models.latents import LatentCodec
 from models.on_device import on_device
@@ -23,7 +25,7 @@ from models.stable_animator.face_optimisation import FaceTarget, Hjb, embedding_
 from models.stable_animator.face_region import box_warps, found, landmark_boxes, landmark_warps
 from models.stable_animator.network import StableAnimator, SvdCondition, nothing_dropped, null_condition
 from models.stable_animator.sampler import Denoise, Steer, initial_latents, sample_edm
-from models.stable_animator.temporal_codec import conditioning_latent, differentiable
+from models.stable_animator.temporal_codec import conditioning_latent, differentiable, unscaled
 from models.training_loop import generator_for
 from models.windows import anchored_windows, fuse_windows, triangular_weights
 from pipelines.clip import Frames
@@ -77,7 +79,8 @@ def clip_denoiser(network: Network, still: SvdCondition, poses: Poses, sampling:
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         level = torch.tensor([sigma], device=x.device)
-        each = [guided(network, x[window][None], level, still.at(poses[window].to(x)), sampling.guidance_scale)[0] for window in windows]
+        here = [still.at(window, poses[window].to(x)) for window in windows]
+        each = [guided(network, x[window][None], level, at, sampling.guidance_scale)[0] for window, at in zip(windows, here, strict=True)]
         return each[0] if len(each) == 1 else fuse_windows(torch.stack(each), slots.to(x.device), weights, len(x))
 
     return denoise
@@ -90,9 +93,9 @@ def guided(network: Network, x: Tensor, sigma: Tensor, condition: SvdCondition, 
 
 
 def initial_noise(frames: int, shape: Sequence[int], sampling: Sampling, seed: int) -> Tensor:
-    """[F, C, h, w] unit noise: one window's, repeated ("tile"), or every frame's own."""
-    drawn = min(frames, sampling.window) if sampling.noise == "tile" else frames
-    noise = torch.randn(drawn, *shape, generator=generator_for(seed, 0))
+    """[F, C, h, w] noise of deviation `noise_std`: one window's, repeated ("tile"), every frame's own, or one for all."""
+    drawn = {"tile": min(frames, sampling.window), "independent": frames, "shared": 1}[sampling.noise]
+    noise = torch.randn(drawn, *shape, generator=generator_for(seed, 0)) * sampling.noise_std
     return noise[torch.arange(frames) % drawn]
 
 
@@ -100,19 +103,33 @@ def generate_latents(
     network: Network,
     still: SvdCondition,
     poses: Poses,
-    sampling: Sampling,
+    anchor: Tensor,
+    config: StableAnimatorConfig,
     seed: int,
     *,
     steer: Steer | None = None,
     advance: Callable[[], None] | None = None,
 ) -> Tensor:
-    """[F, C, h, w] latents of the codec for one reference and F poses."""
+    """[F, C, h, w] latents of the codec for one reference and F poses; anchor: [F or 1, C, h, w] what a residual is the difference to."""
+    sampling, additions = config.sampling, config.additions
     sigmas = sampling_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max)
     noise = initial_noise(len(poses), still.reference_latent.shape[1:], sampling, seed).to(still.reference_latent)
-    return sample_edm(
-        clip_denoiser(network, still, poses, sampling), initial_latents(noise, float(sigmas[0])), sigmas,
-        sampler=sampling.sampler, churn=sampling.churn, generator=generator_for(seed, 1), steer=steer, advance=advance,
+    made = sample_edm(
+        clip_denoiser(network, still, poses, sampling), initial_latents(noise, float(sigmas[0])), sigmas, sampler=sampling.sampler,
+        churn=sampling.churn, generator=generator_for(seed, 1), steer=of_latents(steer, additions, anchor), advance=advance,
     )  # fmt: skip
+    return additions.restored(made, anchor)
+
+
+def of_latents(steer: Steer | None, additions: DemoAdditions, anchor: Tensor) -> Steer | None:
+    """The same where a difference to the anchor is diffused: faces are looked at in the latents that it stands for."""
+    if steer is None or not additions.residual:
+        return steer
+
+    def steered(predicted: Tensor, i: int, steps: int, sigma: float) -> Tensor:
+        return additions.diffused(steer(additions.restored(predicted, anchor), i, steps, sigma), anchor)
+
+    return steered
 
 
 # --- faces -----------------------------------------------------------------------------------------------------------
@@ -224,6 +241,10 @@ def animate(
     points, scores = with_reference_pose(reference, driving) if anchored else (driving.points, driving.scores)
     poses = SkeletonPoses(points, scores, config.size, PoseStyle(style=config.network.pose_drawing))
     steer = behind_anchor(steer) if anchored else steer
-    latents = generate_latents(network, still, poses, sampling, seed, steer=steer, advance=advance)
+    anchor = codec.encode(to_signed(reference.image[None])).to(still.reference_latent)
+    if config.additions.warp:
+        anchor = warped_latents(codec, reference, replace(driving, points=points, scores=scores)).to(anchor)
+        still = replace(still, warped=unscaled(codec, anchor)[None])
+    latents = generate_latents(network, still, poses, anchor, config, seed, steer=steer, advance=advance)
     for part in latents[1 if anchored else 0 :].split(sampling.decode_chunk):
         yield to_frames(codec.decode(part, sampling.decode_chunk))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.clip_dataset import Batch, ClipStore, PoseStyle, TrainingClip, draw_windows
+from models.demo_additions import anchor_of
 from models.latents import LatentCodec
 from models.noise_levels import NoiseLevels, log_sigma_levels, losses_of_rows
 from models.on_device import on_device
@@ -23,7 +24,7 @@ from models.stable_animator.edm import denoising_weight, draw_sigmas
 from models.stable_animator.face_region import found, latent_masks
 from models.stable_animator.network import StableAnimator, SvdCondition, fresh_network, nothing_dropped
 from models.stable_animator.sampling import checked_faces, generate_latents
-from models.stable_animator.temporal_codec import conditioning_latent
+from models.stable_animator.temporal_codec import conditioning_latent, unscaled
 from models.stage_config import shaping_of
 from models.stage_training import StageRun, latents_cache, run_stage
 from models.training_loop import StepRecord
@@ -56,8 +57,10 @@ class FaceWeightedLoss:
         if drop_probability > 0:
             condition = drop_conditions(condition, self.stage, drop_probability, generator)
         sigma = draw_sigmas(self.sigmas, len(batch.latents), generator)
-        noise = torch.randn(batch.latents.shape, generator=generator)
-        clean, wide = batch.latents.to(self.device), sigma.to(self.device)[:, None, None, None, None]
+        clips, frames, *size = batch.latents.shape
+        noise = torch.randn(clips, 1 if self.stage.shared_noise else frames, *size, generator=generator).expand(clips, frames, *size)
+        diffused = self.network.config.additions.diffused(batch.latents, anchor_of(batch))
+        clean, wide = diffused.to(self.device), sigma.to(self.device)[:, None, None, None, None]
         estimate = self.network(clean + wide * noise.to(self.device), sigma.to(self.device), on_device(condition, self.device))
         weight = loss_weight(sigma, self._mask(batch), self.stage).to(self.device)
         if levels is not None:
@@ -73,6 +76,7 @@ class FaceWeightedLoss:
             image_tokens=tokens,
             face=checked_faces(batch.reference_signals.face_embeddings, clips, settings.face_dim),
             pose=batch.pose,
+            warped=None if batch.warped is None else unscaled(self.codec, anchor_of(batch)),
             **nothing_dropped(clips),
         )
 
@@ -132,7 +136,17 @@ def train_stage(run: StageRun, clips: Sequence[TrainingClip], config: StableAnim
     cache = latents_cache(run, codec)
     style = PoseStyle(style=config.network.pose_drawing)
     stores = [
-        ClipStore(clips, size, codec, augment=stage.augment, cache=cache, needs=NEEDS, pose_style=style, flip=stage.flip)
+        ClipStore(
+            clips,
+            size,
+            codec,
+            augment=stage.augment,
+            cache=cache,
+            needs=NEEDS,
+            pose_style=style,
+            flip=stage.flip,
+            warp=config.additions.warp,
+        )
         for size in stage.sizes
     ]
     loss: Any = FaceWeightedLoss(network, stores, codec, run.seed)
@@ -147,9 +161,10 @@ def animate_batch(loss: FaceWeightedLoss, batch: Batch, seed: int) -> Tensor:
         rows = slice(i, i + 1)
         one = SvdCondition(
             reference_latent=whole.reference_latent[rows], image_tokens=whole.image_tokens[rows], face=whole.face[rows], pose=None,
-            **nothing_dropped(1),
+            warped=None if whole.warped is None else whole.warped[rows], **nothing_dropped(1),
         )  # fmt: skip
-        latents = generate_latents(network, one, batch.pose[i * frames : (i + 1) * frames], network.config.sampling, seed)
+        anchor = anchor_of(batch)[i].to(loss.device)
+        latents = generate_latents(network, one, batch.pose[i * frames : (i + 1) * frames], anchor, network.config, seed)
         images.append(loss.codec.decode(latents))
     return torch.stack(images)
 
@@ -163,5 +178,7 @@ def additions_of(config: StableAnimatorConfig) -> list[str]:
         "image autoencoder instead of the temporal one": config.autoencoder.startswith("autoencoder"),
         "face tokens dropped with the image token": config.stage_1.drop_face_with_image,
         "poses dropped": config.stage_1.drop_pose > 0,
+        "shared noise over frames": config.sampling.noise == "shared",
+        f"initial noise of standard deviation {config.sampling.noise_std:g}": config.sampling.noise_std != 1,
     }
-    return [name for name, used in said.items() if used]
+    return [*(name for name, used in said.items() if used), *config.additions.said()]

@@ -67,6 +67,11 @@ def differentiable(codec: LatentCodec) -> Decode:
     return codec.decode_frames if isinstance(codec, TemporalCodec) else decoder_of(codec)
 
 
+def unscaled(codec: LatentCodec, latents: Tensor) -> Tensor:
+    """Latents of the codec in the units of `conditioning_latent`."""
+    return latents / codec.scale if isinstance(codec, TemporalCodec) else latents
+
+
 @torch.no_grad()
 def conditioning_latent(
     codec: LatentCodec, images: Tensor, noise_std: float, generator: torch.Generator, *, sample: bool = False

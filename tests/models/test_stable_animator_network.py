@@ -314,7 +314,7 @@ def test_generated_latents_follow_the_windows(noisy: Tensor) -> None:
     poses = torch.arange(5).float()[:, None, None, None].expand(-1, 3, 2, 2) / 1000
     for sampler in ("euler", "heun"):
         sampling = replace(TINY.sampling, guidance_scale=1.0, sampler=sampler, steps=3)  # type: ignore[arg-type]
-        made = generate_latents(Recorder(), _condition(None), poses, sampling, 0)
+        made = generate_latents(Recorder(), _condition(None), poses, torch.zeros(1, 16, 8, 8), replace(TINY, sampling=sampling), 0)
         torch.testing.assert_close(made[:, 0, 0, 0], torch.arange(5).float(), rtol=0, atol=1e-2)
 
 

@@ -11,7 +11,7 @@ from models.hia.config import HiaConfig, MotionBlur, Regional
 from models.noise import NoiseConfig
 from models.stable_animator.config import NetworkConfig
 from models.stable_animator.face_optimisation import PAPER_HJB, Hjb
-from models.stable_animator.variants import BRIEF, DEMO
+from models.stable_animator.variants import BRIEF, UNWARPED
 from models.stage_config import PairStage, StagedConfig, WindowStage
 from models.training_loop import LoopConfig
 from pipelines.retarget import Retarget
@@ -73,11 +73,11 @@ _PAPER = MagicConfig(sampling=MagicSampling(hjb=PAPER_HJB))
 
 _DEMO = MagicConfig(
     backbone=_plain(HIA_DEMO),
-    faces=DEMO.network,
+    faces=UNWARPED.network,
     recogniser="face_recogniser_tiny",
     stage_1=replace(HIA_DEMO.stage_1, flip=0.0),
     stage_2=replace(HIA_DEMO.stage_3, size=None, flip=0.0),
-    sampling=MagicSampling(steps=10, guidance_scale=1.5, window=12, overlap=3, retarget="none", hjb=DEMO.sampling.hjb),
+    sampling=MagicSampling(steps=10, guidance_scale=1.5, window=12, overlap=3, retarget="none", hjb=UNWARPED.sampling.hjb),
 )
 
 _SHORT = LoopConfig(steps=4, learning_rate=1e-3, probes=5, pictures=1)
@@ -116,6 +116,6 @@ ROWS = {
 
 MAGIC_VARIANTS: dict[str, MagicConfig] = {
     f"{base}-{row}": _row(config, *settings)
-    for base, config in {"demo": _DEMO, "brief": _BRIEF, "paper": _PAPER}.items()
+    for base, config in {"demo": _DEMO, "unwarped": _DEMO, "brief": _BRIEF, "paper": _PAPER}.items()
     for row, settings in ROWS.items()
 }
