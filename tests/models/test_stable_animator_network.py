@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from models.animator import Driving, Reference
 from models.clip_dataset import PoseStyle
+from models.demo_additions import DemoAdditions
 from models.latents import LatentCodec
 from models.signals import Signals
 from models.stable_animator.config import NetworkConfig, Sampling, StableAnimatorConfig
@@ -316,6 +318,60 @@ def test_generated_latents_follow_the_windows(noisy: Tensor) -> None:
         sampling = replace(TINY.sampling, guidance_scale=1.0, sampler=sampler, steps=3)  # type: ignore[arg-type]
         made = generate_latents(Recorder(), _condition(None), poses, torch.zeros(1, 16, 8, 8), replace(TINY, sampling=sampling), 0)
         torch.testing.assert_close(made[:, 0, 0, 0], torch.arange(5).float(), rtol=0, atol=1e-2)
+
+
+# --- what the demo adds ----------------------------------------------------------------------------------------------
+
+WARPED = replace(TINY, additions=DemoAdditions(residual=True, warp=True, residual_scale=0.5, skip_std=0.2))
+
+
+def test_the_warped_reference_stands_beside_the_noisy_latents_frame_by_frame(noisy: Tensor) -> None:
+    network, warped, seen = _network(WARPED), torch.randn(1, 5, 16, 8, 8), list[Tensor]()
+
+    def silent(stem: Tensor, *_: object, **__: object) -> SimpleNamespace:
+        seen.append(stem)
+        return SimpleNamespace(sample=torch.zeros_like(stem[:, :, :16]))
+
+    network.unet.forward = silent
+    whole = replace(_condition(None), warped=warped)
+    made = network(noisy, torch.tensor([2.0]), whole.at([0, 3, 4], torch.zeros(3, 3, 64, 64)))
+    torch.testing.assert_close(seen[0][:, :, 16:], warped[:, [0, 3, 4]])
+    torch.testing.assert_close(made, noisy * 0.2**2 / (4 + 0.2**2))  # the linear estimate, where the network is silent
+    network(noisy, torch.tensor([2.0]), null_condition(whole.at([0, 3, 4], torch.zeros(3, 3, 64, 64))))
+    assert not seen[1][:, :, 16:].any()
+
+
+def test_what_is_generated_is_the_anchor_and_the_difference_to_it() -> None:
+    anchor, wanted = torch.randn(2, 3, 16, 8, 8).unbind()
+
+    class Knows:
+        def __call__(self, noisy: Tensor, sigma: Tensor, condition: SvdCondition) -> Tensor:
+            return ((wanted - anchor) / 0.5)[None]
+
+    sampling, seen = replace(WARPED.sampling, steps=3, window=4), list[Tensor]()
+    config = replace(WARPED, sampling=sampling)
+
+    def steer(predicted: Tensor, i: int, steps: int, sigma: float) -> Tensor:
+        seen.append(predicted)
+        return predicted + 1
+
+    poses = torch.zeros(3, 3, 64, 64)
+    torch.testing.assert_close(generate_latents(Knows(), _condition(None), poses, anchor, config, 0), wanted, rtol=0, atol=1e-4)
+    steered = generate_latents(Knows(), _condition(None), poses, anchor, config, 0, steer=steer)
+    torch.testing.assert_close(seen[-1], wanted, rtol=0, atol=1e-4)  # faces are looked at in latents, not in differences
+    torch.testing.assert_close(steered, wanted + 1, rtol=0, atol=1e-4)
+
+
+def test_a_hint_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"additions\.hint=False"):
+        replace(TINY, additions=DemoAdditions(hint=True))
+
+
+def test_shared_noise_is_one_frame_s() -> None:
+    cool = initial_noise(6, (2, 3, 3), replace(TINY.sampling, noise="shared", noise_std=0.5), seed=0)
+    assert torch.equal(cool, cool[:1].expand_as(cool))
+    alone = initial_noise(1, (2, 3, 3), replace(TINY.sampling, noise="independent"), seed=0)
+    assert torch.equal(cool[0], alone[0] * 0.5)
 
 
 # --- the paper's size ------------------------------------------------------------------------------------------------
