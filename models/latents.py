@@ -94,6 +94,11 @@ def save_statistics(folder: Path, raw: Tensor, packing: int) -> None:
     (folder / _STATISTICS).write_text(json.dumps(facts, indent=1))
 
 
+def save_packing(folder: Path, packing: int) -> None:
+    """Write latents.json of an autoencoder whose scale is in its config.json."""
+    (folder / _STATISTICS).write_text(json.dumps({"packing": packing}, indent=1))
+
+
 def packing_of(folder: Path) -> int:
     """Side of the blocks of latent pixels that LatentCodec folds into channels; 1 for a Stable Diffusion VAE."""
     path = folder / _STATISTICS

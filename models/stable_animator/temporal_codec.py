@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.checkpoint import load_part
-from models.latents import LatentCodec
+from models.latents import LatentCodec, packing_of
 from models.lean_decoding import Decode, decoder_of
 from pipelines.extractors.pretrained_folder import folder_of
 
@@ -19,17 +20,17 @@ _WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 class TemporalCodec(LatentCodec):
-    """AutoencoderKLTemporalDecoder of diffusers. Latents are the autoencoder's times its scaling_factor (0.18215)."""
+    """AutoencoderKLTemporalDecoder of diffusers. Latents are the autoencoder's times its scaling_factor (0.18215), packed where it says so."""
 
-    def __init__(self, autoencoder: Any) -> None:
+    def __init__(self, autoencoder: Any, packing: int = 1) -> None:
         self.scale = float(autoencoder.config.scaling_factor)
         std = torch.full((autoencoder.config.latent_channels,), 1 / self.scale)
-        super().__init__(autoencoder, torch.zeros_like(std), std)
+        super().__init__(autoencoder, torch.zeros_like(std), std, packing)
 
     @torch.no_grad()
     def encode(self, images: Tensor, chunk: int = 16) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> [N, C, h, w], the posterior's mode."""
-        return torch.cat([self.posterior(part).mode().float() * self.scale for part in images.split(chunk)]).contiguous()
+        return torch.cat([self._normalise(self.posterior(part).mode().float()) for part in images.split(chunk)]).contiguous()
 
     def posterior(self, images: Tensor) -> Any:
         """diffusers' posterior of the raw latents, in the autoencoder's own precision."""
@@ -42,19 +43,23 @@ class TemporalCodec(LatentCodec):
 
     def decode_frames(self, latents: Tensor) -> Tensor:
         """[n, C, h, w] frames that the decoder sees together -> [n, 3, H, W], not clamped, with gradients."""
-        raw = (latents / self.scale).to(self.autoencoder.device, self.autoencoder.dtype)
+        raw = self._denormalise(latents.to(self.autoencoder.device)).to(self.autoencoder.dtype)
         return self.autoencoder.decode(raw, num_frames=len(latents)).sample.float()
 
 
 def load_codec(role: str) -> LatentCodec:
     """The autoencoder of a role: SVD's kind, or an image autoencoder that decodes every frame by itself. Raises MissingWeightsError."""
+    return codec_in(codec_folder(role))
+
+
+def codec_in(folder: Path) -> LatentCodec:
+    """The autoencoder of a folder, of either kind."""
     from diffusers import AutoencoderKLTemporalDecoder
 
-    folder = codec_folder(role)
     kind = AutoencoderKLTemporalDecoder.load_config(folder)["_class_name"]
     if kind != "AutoencoderKLTemporalDecoder":
         return LatentCodec.load(folder)
-    return TemporalCodec(load_part(AutoencoderKLTemporalDecoder, folder))
+    return TemporalCodec(load_part(AutoencoderKLTemporalDecoder, folder), packing_of(folder))
 
 
 def codec_folder(role: str) -> Path:
@@ -88,4 +93,4 @@ def conditioning_latent(
     latent = posterior.mode()
     if sample:
         latent = latent + posterior.std * torch.randn(latent.shape, generator=generator).to(latent)
-    return latent.float()
+    return F.pixel_unshuffle(latent.float(), codec.packing)

@@ -72,22 +72,22 @@ def reconstruction_loss(autoencoder: Any, people: People, config: AutoencoderCon
 def _crops(people: People, config: AutoencoderConfig, generator: torch.Generator) -> Tensor:
     side = config.crop_px
     chosen = torch.randint(len(people.frames), (config.batch,), generator=generator).tolist()
-    corners = _corners(people, chosen, config, generator).tolist()
+    corners = corners_of(people, chosen, side, config.on_person, generator).tolist()
     flips = (torch.rand(config.batch, generator=generator) < 0.5).tolist()
     crops = [people.frames[i, y : y + side, x : x + side] for i, (y, x) in zip(chosen, corners, strict=True)]
     mirrored = np.stack([crop[:, ::-1] if flip else crop for crop, flip in zip(crops, flips, strict=True)])
     return to_signed(mirrored).contiguous(memory_format=torch.channels_last)
 
 
-def _corners(people: People, chosen: list[int], config: AutoencoderConfig, generator: torch.Generator) -> Tensor:
-    """[B, 2] top and left of each crop: anywhere, or such that a keypoint is somewhere inside."""
-    side, most = config.crop_px, people.frames.shape[1] - config.crop_px
-    anywhere = torch.randint(most + 1, (config.batch, 2), generator=generator)
-    point = torch.randint(people.truth["keypoints"].shape[1], (config.batch,), generator=generator).tolist()
-    inside = torch.randint(side, (config.batch, 2), generator=generator)
+def corners_of(people: People, chosen: list[int], side: int, on_person: float, generator: torch.Generator) -> Tensor:
+    """[B, 2] top and left of a crop of each chosen frame: anywhere, or, with probability `on_person`, such that a keypoint is somewhere inside."""
+    most, count = people.frames.shape[1] - side, len(chosen)
+    anywhere = torch.randint(most + 1, (count, 2), generator=generator)
+    point = torch.randint(people.truth["keypoints"].shape[1], (count,), generator=generator).tolist()
+    inside = torch.randint(side, (count, 2), generator=generator)
     points = np.stack([people.truth["keypoints"][i, k, ::-1] for i, k in zip(chosen, point, strict=True)])  # y, x
     around = (torch.from_numpy(points.round().astype(np.int64)) - inside).clamp(0, most)
-    person = torch.rand(config.batch, generator=generator) < config.on_person
+    person = torch.rand(count, generator=generator) < on_person
     return torch.where(person[:, None], around, anywhere)
 
 

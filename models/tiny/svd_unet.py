@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.autoencoders import latent_channels
 from models.checkpoint import load_part
 from models.clip_dataset import to_signed
 from models.guidance import draw_dropped
 from models.norm_groups import regrouped
 from models.pretrained_networks import svd_vae_folder
+from models.stable_animator.temporal_codec import TemporalCodec, codec_in
 from models.tiny.base_unet import save_half
 from models.tiny.ip_adapter import embeddings_of
 from models.tiny.job import TinyJob
@@ -48,7 +49,7 @@ def build() -> nn.Module:
     """Untrained: noisy latents and the first frame's, side by side, to latents. Raises MissingWeightsError."""
     from diffusers import UNetSpatioTemporalConditionModel
 
-    channels = json.loads((svd_vae_folder() / "config.json").read_text())["latent_channels"]
+    channels = latent_channels(svd_vae_folder())
     levels = len(WIDTHS)
     made = UNetSpatioTemporalConditionModel(
         in_channels=2 * channels, out_channels=channels, block_out_channels=WIDTHS, num_attention_heads=HEADS, layers_per_block=1,
@@ -67,13 +68,12 @@ def learnt_from(cache: Path) -> LatentClips:
 @torch.no_grad()
 def latent_clips(casting: Casting, cache: Path) -> LatentClips:
     """A casting through the shipped temporal autoencoder and picture tower. Raises MissingWeightsError."""
-    from diffusers import AutoencoderKLTemporalDecoder
-
-    vae, people = load_part(AutoencoderKLTemporalDecoder, svd_vae_folder()).eval(), draw(casting, cache)
+    codec, people = codec_in(svd_vae_folder()), draw(casting, cache)
+    assert isinstance(codec, TemporalCodec)
     parts = np.array_split(np.arange(len(people.frames)), max(1, len(people.frames) // 16))
-    latents = torch.cat([vae.encode(to_signed(np.array(people.frames[rows]))).latent_dist.mode() for rows in parts])
-    clips, scale = len(np.unique(people.clip)), float(vae.config.scaling_factor)
-    return LatentClips(latents.unflatten(0, (clips, -1)) * scale, embeddings_of(people.frames).unflatten(0, (clips, -1)), scale)
+    latents = torch.cat([codec.encode(to_signed(np.array(people.frames[rows]))) for rows in parts])
+    clips = len(np.unique(people.clip))
+    return LatentClips(latents.unflatten(0, (clips, -1)), embeddings_of(people.frames).unflatten(0, (clips, -1)), codec.scale)
 
 
 def loss_of(network: nn.Module, data: LatentClips) -> LossAt:
