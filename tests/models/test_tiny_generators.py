@@ -22,6 +22,7 @@ from models.checkpoint import WEIGHTS, load_part, save_checkpoint
 from models.clip_dataset import to_signed
 from models.latents import LatentCodec
 from models.noise import add_noise, alpha_bar, linear_estimate, make_scheduler, target_of
+from models.stable_animator.temporal_codec import TemporalCodec, codec_in
 from models.tiny import base_unet, clip, controlnet, ip_adapter, motion_module, svd_unet, svd_vae
 from models.tiny.job import SHIPPED, TinyJob, run_job
 from models.tiny.latent_people import LatentPeople, captions_of, encode_captions, latent_people
@@ -62,7 +63,7 @@ def people(family: Path, cache: Path) -> LatentPeople:
 @pytest.fixture(scope="module")
 def windows_people(family: Path, cache: Path) -> LatentPeople:
     """Two clips of 14 frames."""
-    return latent_people(cast(range(2990, 2992), clips=1, frames=14, every=1, size=64, truth=("scores",)), cache)
+    return latent_people(cast(range(2990, 2992), clips=1, frames=14, every=1, size=64, truth=("keypoints", "scores")), cache)
 
 
 def small(job: TinyJob, casting: Casting = SOMEBODY) -> TinyJob:
@@ -105,7 +106,7 @@ def test_people_are_encoded_once_per_autoencoder(people: LatentPeople, cache: Pa
 
 
 def test_a_caption_is_that_of_the_clip_as_it_was_drawn(people: LatentPeople, cache: Path) -> None:
-    whole = replace(SOMEBODY, truth=("scores",), identities=(2990, 2991))
+    whole = replace(SOMEBODY, truth=("keypoints", "scores"), identities=(2990, 2991))
     assert captions_of(whole, cache) == people.captions[:2]  # clip 0 and 1 of the first identity
     assert all(caption.startswith(("a man in ", "a woman in ")) for caption in people.captions)
     assert len(set(people.captions)) > 1
@@ -361,6 +362,18 @@ def temporal(family: Path, windows_people: LatentPeople) -> Path:
     return family / "svd_vae"
 
 
+def test_the_temporal_autoencoder_begins_without_noise_and_its_blocks_pass_everything_on() -> None:
+    torch.manual_seed(0)
+    network: Any = svd_vae.build()
+    images = torch.rand(4, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        posterior = network.encode(images).latent_dist
+        hidden = torch.randn(4, 32, 16, 16)
+        block = network.encoder.down_blocks[0].resnets[0]
+        torch.testing.assert_close(block(hidden, None), hidden)
+    torch.testing.assert_close(posterior.std, torch.full_like(posterior.std, float(np.exp(svd_vae.FIRST_LOG_VARIANCE / 2))))
+
+
 @pytest.mark.parametrize("length", svd_vae.LENGTHS)
 def test_crops_of_a_moment_are_one_window_of_one_clip(windows_people: LatentPeople, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     frames, clip = windows_people.people.frames, windows_people.people.clip
@@ -381,8 +394,11 @@ def test_the_temporal_autoencoder_opens_in_diffusers_with_latents_of_unit_deviat
     images = to_signed(np.array(windows_people.people.frames[:14]))
     with torch.no_grad():
         latents = network.encode(images).latent_dist.mode() * network.config.scaling_factor
-    assert latents.shape == (14, svd_vae.LATENT_CHANNELS, 8, 8)
+    assert latents.shape == (14, svd_vae.LATENT_CHANNELS, 16, 16)
     assert float(latents.std()) == pytest.approx(1, rel=0.2)
+    packed = codec_in(temporal)
+    torch.testing.assert_close(packed.encode(images), torch.nn.functional.pixel_unshuffle(latents, svd_vae.PACKING))
+    torch.testing.assert_close(packed.decode(packed.encode(images)), TemporalCodec(network).decode(latents))
     scores = svd_vae.scores_of(network, windows_people.people)
     assert 5 < scores["psnr_db"] < 40
     assert scores["flicker_ratio"] > 0
@@ -415,8 +431,8 @@ def test_svd_learns_its_first_frame_and_opens_in_diffusers(
     from diffusers import UNetSpatioTemporalConditionModel
 
     monkeypatch.setattr(pretrained_networks, "SHIPPED", temporal.parent)
-    data = svd_unet.latent_clips(cast(range(2990, 2992), clips=1, frames=14, every=1, size=64, truth=("scores",)), cache)
-    assert data.latents.shape == (2, 14, svd_vae.LATENT_CHANNELS, 8, 8)
+    data = svd_unet.latent_clips(cast(range(2990, 2992), clips=1, frames=14, every=1, size=64, truth=("keypoints", "scores")), cache)
+    assert data.latents.shape == (2, 14, svd_vae.LATENT_CHANNELS * svd_vae.PACKING**2, 8, 8)
     torch.manual_seed(0)
     network = svd_unet.build()
     losses = learn(network, svd_unet.loss_of(network, data), 16, 3e-3)
@@ -460,7 +476,7 @@ def test_the_shipped_base_keeps_its_score(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(weights, "_TINY", SHIPPED)  # not `family`, whose text tower is untrained
     stated = json.loads((SHIPPED / "base_unet" / "card.json").read_text())["scores"]
-    few = latent_people(replace(base_unet.MEASURED_ON, identities=(3000, 3004), clips=1, truth=("scores",)), tmp_path)
+    few = latent_people(replace(base_unet.MEASURED_ON, identities=(3000, 3004), clips=1, truth=("keypoints", "scores")), tmp_path)
     scores = base_unet.scores_of(load_part(UNet2DConditionModel, whole(SHIPPED / "base_unet") / "unet").eval(), few)
     assert scores["v_loss"] == pytest.approx(stated["v_loss"], rel=0.25)
     assert scores["v_loss_t999"] < scores["v_loss_t999_wrong_caption"]
