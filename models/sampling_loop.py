@@ -10,6 +10,8 @@ from torch import Tensor
 
 from models.windows import Windows, flat_weights, fuse_windows
 
+STEPPED_AT_ONCE = 16  # frames: a DDIM step holds five more copies of what it steps
+
 Predict = Callable[[Tensor, list[int], int], Tensor]
 """(latents [S, C, h, w] of one window, its frame indices, timestep) -> prediction of the same shape."""
 
@@ -32,15 +34,17 @@ def sample_windows(
 ) -> Tensor:
     """[F, C, h, w] Gaussian noise -> clean latents; predictions of overlapping windows are fused at every step.
 
-    Deterministic (eta 0): Song et al. 2021, Eq. 12.
+    Deterministic (eta 0): Song et al. 2021, Eq. 12. Of a long clip there are three copies: the noise, the latents and their prediction.
     """
     scheduler.set_timesteps(steps)
-    latents = noise
+    latents = noise.clone()
     for index, timestep in enumerate(scheduler.timesteps.tolist()):
         windows = windows_at(index)
-        predictions = torch.stack([predict(latents[window], window, timestep) for window in windows])
-        fused = fuse_windows(predictions, torch.tensor(windows), weights_of(len(windows[0])), len(latents))
-        latents = scheduler.step(fused, timestep, latents, eta=0.0).prev_sample
+        each = ((window, predict(latents[window], window, timestep)) for window in windows)
+        fused = fuse_windows(each, weights_of(len(windows[0])), latents)
+        for start in range(0, len(latents), STEPPED_AT_ONCE):
+            part = slice(start, start + STEPPED_AT_ONCE)
+            latents[part] = scheduler.step(fused[part], timestep, latents[part], eta=0.0).prev_sample
         if advance is not None:
             advance()
     return latents

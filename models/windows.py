@@ -9,6 +9,8 @@ anchored:   StableAnimator and MimicMotion, frame 0 in every window
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -98,21 +100,22 @@ def triangular_weights(length: int) -> Tensor:
     return torch.minimum(u, 2 - u)
 
 
-def fuse_windows(predictions: Tensor, frames: Tensor, weights: Tensor, num_frames: int) -> Tensor:
-    """Fuse overlapping window predictions into one prediction per frame.
+def fuse_windows(predictions: Iterable[tuple[list[int], Tensor]], weights: Tensor, like: Tensor) -> Tensor:
+    """Fuse overlapping window predictions into one prediction per frame, as they come: no more than one window's is held.
 
         x[f] = sum_w g(f - start_w) x_w[f] / sum_w g(f - start_w)
 
-    predictions: [W, S, ...] one prediction per window and slot
-    frames:      [W, S]      clip frame that each slot holds
-    weights:     [S]         g, from `flat_weights`, `gaussian_weights` or `triangular_weights`
+    predictions: (clip frames of the slots, [S, ...]) of each window
+    weights:     [S] g, from `flat_weights`, `gaussian_weights` or `triangular_weights`
+    like:        [F, ...] of the clip: shape, type and device
     returns      [F, ...]; ValueError when a frame is in no window.
     """
-    slot_weights = weights.to(predictions).expand_as(frames)
-    total = predictions.new_zeros(num_frames).index_put_((frames,), slot_weights, accumulate=True)
+    fused, total = torch.zeros_like(like, memory_format=torch.contiguous_format), like.new_zeros(len(like))
+    shape = (slice(None),) + (None,) * (like.ndim - 1)
+    for window, prediction in predictions:
+        frames, weight = torch.tensor(window, device=like.device), weights.to(like)
+        total.index_put_((frames,), weight, accumulate=True)
+        fused.index_put_((frames,), prediction.to(like) * weight[shape], accumulate=True)
     if (total == 0).any():
         raise ValueError(f"frames {(total == 0).nonzero().flatten().tolist()} are in no window; increase the overlap")
-    shape = (...,) + (None,) * (predictions.ndim - 2)
-    fused = predictions.new_zeros(num_frames, *predictions.shape[2:])
-    fused.index_put_((frames,), predictions * slot_weights[shape], accumulate=True)
-    return fused / total[(slice(None),) + (None,) * (predictions.ndim - 2)]
+    return fused.div_(total[shape])

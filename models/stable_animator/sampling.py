@@ -74,14 +74,15 @@ def clip_denoiser(network: Network, still: SvdCondition, poses: Poses, sampling:
     at one sigma x0 is linear in them, so this is the same.
     """
     windows = anchored_windows(len(poses), sampling.window, sampling.overlap)
-    slots = torch.tensor(windows)
-    weights = triangular_weights(slots.shape[1])
+    weights = triangular_weights(len(windows[0]))
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         level = torch.tensor([sigma], device=x.device)
-        here = [still.at(window, poses[window].to(x)) for window in windows]
-        each = [guided(network, x[window][None], level, at, sampling.guidance_scale)[0] for window, at in zip(windows, here, strict=True)]
-        return each[0] if len(each) == 1 else fuse_windows(torch.stack(each), slots.to(x.device), weights, len(x))
+        each = (
+            (window, guided(network, x[window][None], level, still.at(window, poses[window].to(x)), sampling.guidance_scale)[0])
+            for window in windows
+        )
+        return fuse_windows(each, weights, x)
 
     return denoise
 

@@ -19,6 +19,12 @@ from models.windows import (
     uniform_windows,
 )
 
+
+def fused(predictions: torch.Tensor, windows: list[list[int]], weights: torch.Tensor, frames: int) -> torch.Tensor:
+    """[F, ...] of predictions [W, S, ...]."""
+    return fuse_windows(zip(windows, predictions, strict=True), weights, torch.empty(frames, *predictions.shape[2:]))
+
+
 SIZES = [(24, 4), (8, 2), (5, 0), (4, 3), (1, 0)]
 
 
@@ -55,22 +61,22 @@ def test_an_impossible_overlap_is_refused(length: int, overlap: int) -> None:
 
 @pytest.mark.parametrize("frames", [3, 4, 11])
 def test_fusing_equal_predictions_changes_nothing(frames: int) -> None:
-    clip, windows = torch.randn(frames, 2, 3), torch.tensor(uniform_windows(frames, 4, 1))
-    weights = torch.arange(1.0, windows.shape[1] + 1)
-    torch.testing.assert_close(fuse_windows(clip[windows], windows, weights, frames), clip)
+    clip, windows = torch.randn(frames, 2, 3), uniform_windows(frames, 4, 1)
+    weights = torch.arange(1.0, len(windows[0]) + 1)
+    torch.testing.assert_close(fused(clip[torch.tensor(windows)], windows, weights, frames), clip)
 
 
 def test_a_fused_frame_is_the_weighted_mean_of_its_windows() -> None:
-    windows = torch.tensor([[0, 1, 2], [2, 3, 4]])
+    windows = [[0, 1, 2], [2, 3, 4]]
     predictions = torch.tensor([[1.0, 1.0, 1.0], [4.0, 4.0, 4.0]])[..., None]
-    fused = fuse_windows(predictions, windows, torch.tensor([1.0, 1.0, 2.0]), 5).flatten()
-    assert fused.tolist() == pytest.approx([1, 1, (2 * 1 + 1 * 4) / 3, 4, 4])
-    assert fuse_windows(predictions, windows, flat_weights(3), 5).flatten()[2].item() == pytest.approx(2.5)
+    found = fused(predictions, windows, torch.tensor([1.0, 1.0, 2.0]), 5).flatten()
+    assert found.tolist() == pytest.approx([1, 1, (2 * 1 + 1 * 4) / 3, 4, 4])
+    assert fused(predictions, windows, flat_weights(3), 5).flatten()[2].item() == pytest.approx(2.5)
 
 
 def test_an_uncovered_frame_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"frames \[2\] are in no window"):
-        fuse_windows(torch.zeros(1, 2, 1), torch.tensor([[0, 1]]), flat_weights(2), 3)
+        fused(torch.zeros(1, 2, 1), [[0, 1]], flat_weights(2), 3)
 
 
 @pytest.mark.parametrize(("length", "overlap"), SIZES)
@@ -125,12 +131,12 @@ def test_an_anchor_takes_one_of_the_shared_frames() -> None:
 )
 def test_gaussian_shares_of_an_overlap(sigma: float, shares: tuple[float, ...]) -> None:
     """HFCA's context scheduling, 24 frames, 4 shared: what the earlier window keeps of frames 20 to 23, after normalisation."""
-    windows = torch.tensor(uniform_windows(44, 24, 4))
+    windows = uniform_windows(44, 24, 4)
     earlier = torch.tensor([1.0, 0.0])[:, None, None].expand(2, 24, 1)
-    fused = fuse_windows(earlier, windows, gaussian_weights(24, sigma), 44).flatten()
-    assert fused[20:24].tolist() == pytest.approx(shares, abs=1e-3 if sigma < 6 else 6e-3)
-    assert fused[:20].tolist() == [1.0] * 20
-    assert fused[24:].tolist() == [0.0] * 20
+    found = fused(earlier, windows, gaussian_weights(24, sigma), 44).flatten()
+    assert found[20:24].tolist() == pytest.approx(shares, abs=1e-3 if sigma < 6 else 6e-3)
+    assert found[:20].tolist() == [1.0] * 20
+    assert found[24:].tolist() == [0.0] * 20
 
 
 def test_120_frames_are_the_windows_of_hfca() -> None:
@@ -142,8 +148,7 @@ def test_120_frames_are_the_windows_of_hfca() -> None:
 def test_weights_are_a_partition_of_unity(weights: Callable[[int], torch.Tensor], frames: int) -> None:
     clip = torch.randn(frames, 2)
     for windows in (uniform_windows(frames, 8, 2), travelling_windows(frames, 8, 2, 5), anchored_windows(frames, 8, 2)):
-        held = torch.tensor(windows)
-        torch.testing.assert_close(fuse_windows(clip[held], held, weights(held.shape[1]), frames), clip)
+        torch.testing.assert_close(fused(clip[torch.tensor(windows)], windows, weights(len(windows[0])), frames), clip)
 
 
 def test_weights_are_symmetric_and_highest_in_the_centre() -> None:
