@@ -150,7 +150,7 @@ JOB = TinyJob(
     name="svd_unet",
     title="Image-to-video UNet of the demo",
     purpose="A UNetSpatioTemporalConditionModel that makes performers' clips from their first frame, in the place of Stable Video Diffusion's.",
-    loop=LoopConfig(steps=4000, learning_rate=1e-3, warmup_steps=100, decay="cosine", ema_decay=0.995, pictures=0),
+    loop=LoopConfig(steps=3000, learning_rate=1e-3, warmup_steps=100, decay="cosine", ema_decay=0.995, pictures=0),
     draw=learnt_from,
     build=build,
     loss_of=loss_of,
