@@ -62,9 +62,8 @@ UNWARPED = StableAnimatorConfig(
 # What learns most in minutes: AnimateAnyone's demo. A warped reference would show all ablations what only some may see.
 DEMO = replace(
     UNWARPED,
-    additions=DemoAdditions(
-        residual=True, warp=True, residual_scale=0.5, skip_std=0.15
-    ),  # latents differ 1.5 times as much as the image autoencoder's
+    # latents differ from the warped reference's 1.5 times as much as those of the image autoencoder
+    additions=DemoAdditions(residual=True, warp=True, residual_scale=0.5, skip_std=0.15),
     stage_1=replace(UNWARPED.stage_1, shared_noise=True),
     sampling=replace(UNWARPED.sampling, guidance_scale=1.0, noise="shared", noise_std=0.5),
 )
