@@ -201,6 +201,13 @@ def still_condition(
     return on_device(still, network.unet.device)
 
 
+def anchor_latents(codec: LatentCodec, additions: DemoAdditions, reference: Reference, driving: Driving) -> Tensor:
+    """What a residual is the difference to: the reference warped to every driving pose [F, C, h, w], or itself [1, C, h, w]; without one, 0."""
+    if additions.warp:
+        return warped_latents(codec, reference, driving)
+    return codec.encode(to_signed(reference.image[None])) if additions.residual else torch.zeros(1)
+
+
 def checked_faces(faces: Tensor | None, rows: int, size: int) -> Tensor:
     """[rows, E] raw embeddings; zeros where the method got none. Raises UserError where they are another recogniser's."""
     if faces is None:
@@ -242,9 +249,8 @@ def animate(
     points, scores = with_reference_pose(reference, driving) if anchored else (driving.points, driving.scores)
     poses = SkeletonPoses(points, scores, config.size, PoseStyle(style=config.network.pose_drawing))
     steer = behind_anchor(steer) if anchored else steer
-    anchor = codec.encode(to_signed(reference.image[None])).to(still.reference_latent)
+    anchor = anchor_latents(codec, config.additions, reference, replace(driving, points=points, scores=scores)).to(still.reference_latent)
     if config.additions.warp:
-        anchor = warped_latents(codec, reference, replace(driving, points=points, scores=scores)).to(anchor)
         still = replace(still, warped=unscaled(codec, anchor)[None])
     latents = generate_latents(network, still, poses, anchor, config, seed, steer=steer, advance=advance)
     for part in latents[1 if anchored else 0 :].split(sampling.decode_chunk):
