@@ -81,7 +81,8 @@ def test_a_widened_controlnet_is_stored_and_read_back(trained: nn.Module, tmp_pa
     inputs = _inputs(1, 6)
     again = ControlNetModel.from_pretrained(tmp_path)
     ours, theirs = (control_residuals(net.eval(), *inputs)["mid_block_additional_residual"] for net in (wide, again))
-    assert torch.equal(ours, theirs)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)  # another memory layout may take another kernel
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in wide.state_dict().items())
 
 
 def test_dropped_rows_are_the_denoiser_alone(unet: nn.Module, trained: nn.Module) -> None:
