@@ -36,6 +36,7 @@ from pipelines.performers.dataset import write_dataset
 from pipelines.video import probe, read_video
 
 GATE = 1.3
+_NOISE_MB = 4.0  # what a process's heap differs by from run to run; less than that is no growth
 _FRAMES, _DRAWN = 16, 128  # of the performers' videos: frames, px
 
 
@@ -133,7 +134,7 @@ def compare(folder: Path, names: Sequence[str], lengths: Sequence[int], size: in
         for frames in lengths:
             loaded, peak = in_process(method, folder, frames, size)
             over[frames] = peak - loaded
-        ratios[method] = max(over[lengths[-1]], 1.0) / max(over[lengths[0]], 1.0)
+        ratios[method] = max(over[lengths[-1]], _NOISE_MB) / max(over[lengths[0]], _NOISE_MB)
         taken = ", ".join(f"{frames} frames {mb:.0f} MB" for frames, mb in over.items())
         each = (over[lengths[-1]] - over[lengths[0]]) * 1024 / max(lengths[-1] - lengths[0], 1)
         print(f"{method}: loaded {loaded:.0f} MB; over that {taken}; ratio {ratios[method]:.2f}, {each:.0f} KB a frame", flush=True)
