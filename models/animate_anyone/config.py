@@ -127,7 +127,8 @@ SCRATCH = AnimateAnyoneConfig(
     sampling=Sampling(steps=10, guidance_scale=1.0, window=12, overlap=2, retarget="none", shared_noise=True),
 )
 
-# Both UNets begin as the tiny family's base, the temporal layers as its motion modules. Channels, tokens and latents are then those of the base's own config: here they say what
+# Both UNets begin as the tiny family's base, the temporal layers as its motion modules.
+# Channels, tokens and latents are then those of the base's own config: here they say what
 # `rotoscope tiny train base_unet` builds (88 rather than 96 channels keep it under 2.2 million parameters; tokens as wide as the tiny text tower).
 DEMO = replace(
     SCRATCH,

@@ -36,7 +36,7 @@ def settings_of(config: AnimateAnyoneConfig, stage: str) -> Stage:
 def stage_config(config: AnimateAnyoneConfig, stage: str) -> dict[str, Any]:
     """What shapes a stage, and nothing of later ones."""
     shape = config.network
-    frames = shape.temporal == "none" or (shape.temporal == "two_stage" and stage != "stage_2")  # no temporal layers, or not yet
+    spatial = shape.temporal == "none" or (shape.temporal == "two_stage" and stage != "stage_2")  # no temporal layers, or not yet
     return {
         "size": config.size,
         "noise": asdict(config.noise),
@@ -46,10 +46,10 @@ def stage_config(config: AnimateAnyoneConfig, stage: str) -> dict[str, Any]:
             config.base_unet,
             config.image_encoder,
             config.pose_controlnet,
-            None if frames else config.motion_adapter,
+            None if spatial else config.motion_adapter,
         ],
         # variants with one and with two stages share stage 1; so do those without temporal layers
-        "network": asdict(replace(shape, temporal="none") if frames else shape),
+        "network": asdict(replace(shape, temporal="none") if spatial else shape),
     }
 
 

@@ -74,8 +74,8 @@ LONG = replace(
     stage_1=replace(DEMO.stage_1, loop=LoopConfig(steps=3000, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
 )
 
-# A few steps from scratch behind the demo's image autoencoder, which decodes every frame by itself: there is no temporal decoder without
-# training one. Shows that a data set trains, animates and scores; its pictures mean nothing.
+# A few steps from scratch behind the demo's image autoencoder, which decodes every frame by itself: no temporal decoder is needed.
+# Shows that a data set trains, animates and scores; its pictures mean nothing.
 BRIEF = replace(
     UNWARPED,
     autoencoder="autoencoder_tiny",

@@ -54,6 +54,6 @@ def test_drawings_lie_in_one_block_and_the_oldest_makes_room(monkeypatch: pytest
 
 @pytest.mark.slow
 def test_the_bench_measures_both_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ratios = compare(tmp_path, ["copy_reference"], [8, 48], 64)
+    ratios = compare(tmp_path, ["copy_reference"], [8, 600], 64)  # held whole, the longer one would take 7 MB
     assert ratios["copy_reference"] <= GATE
     assert "copy_reference: loaded" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from torch import Tensor
 from models.checkpoint import read_manifest, verify
 from models.clip_dataset import ClipStore, TrainingClip
 from models.clip_signals import ClipSignals, FaceSignals
+from models.demo_additions import DemoAdditions
 from models.latents import LatentCodec
 from models.stable_animator.config import NetworkConfig, Sampling, StableAnimatorConfig, Stage1
 from models.stable_animator.method import STABLE_ANIMATOR
@@ -67,7 +68,7 @@ def people(make_clip: Callable[..., TrainingClip]) -> list[TrainingClip]:
 
 def _loss(config: StableAnimatorConfig, clips: Sequence[TrainingClip], codec: LatentCodec) -> FaceWeightedLoss:
     torch.manual_seed(0)
-    stores = [ClipStore(clips, size, codec, needs=NEEDS) for size in config.stage_1.sizes]
+    stores = [ClipStore(clips, size, codec, needs=NEEDS, warp=config.additions.warp) for size in config.stage_1.sizes]
     return FaceWeightedLoss(fresh_network(config, 16), stores, codec, seed=0)
 
 
@@ -115,6 +116,29 @@ def test_a_perfect_network_has_no_loss(people: list[TrainingClip], codec: Latent
 
     loss.network = Oracle()  # type: ignore[assignment]
     assert loss.of(batch, torch.Generator().manual_seed(0), 0.1).item() == 0
+
+
+def test_a_network_that_knows_the_difference_to_the_warped_reference_has_no_loss(people: list[TrainingClip], codec: LatentCodec) -> None:
+    config = replace(ONE_SIZE, additions=DemoAdditions(residual=True, warp=True, residual_scale=0.5, skip_std=0.2))
+    loss, seen = _loss(config, people, codec), list[SvdCondition]()
+    batch = loss.batch(0)
+    assert batch.warped is not None
+    warped = batch.warped.unflatten(0, batch.latents.shape[:2])
+
+    class Oracle:
+        image_tokens, unet = loss.network.image_tokens, loss.network.unet
+
+        def __init__(self) -> None:
+            self.config = config
+
+        def __call__(self, noisy: Tensor, sigma: Tensor, condition: SvdCondition) -> Tensor:
+            seen.append(condition)
+            return (batch.latents - warped) / 0.5
+
+    loss.network = Oracle()  # type: ignore[assignment]
+    assert loss.of(batch, torch.Generator().manual_seed(0), 0.0).item() == 0
+    assert seen[0].warped is not None
+    torch.testing.assert_close(seen[0].warped, warped)  # an image autoencoder's latents are taken as they are
 
 
 def test_losses_are_noted_by_noise_level(people: list[TrainingClip], codec: LatentCodec) -> None:
