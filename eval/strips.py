@@ -1,4 +1,4 @@
-"""Clips side by side: reference, driving pose, every method, truth."""
+"""Clips side by side: reference, driving pose, truth, every method."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Strip:
 
 
 def clip_strips(lake: Lake, dataset: str, clips: Iterable[Clip], predictions: Predictions) -> list[Strip]:
-    """One strip per clip: reference, driving pose, every method, truth."""
+    """One strip per clip: reference, driving pose, truth, every method."""
     extractor = pose_extractor_of(lake, dataset)
     return [_strip(lake, clip, predictions, extractor) for clip in clips]
 
@@ -54,8 +54,8 @@ def _strip(lake: Lake, clip: Clip, predictions: Predictions, extractor: str | No
     if poses is not None:
         uri = video_data_uri(poses, clip.fps)
         panels.append(Panel(title="Driving pose", detail=f"extractor: {extractor}", kind="video", uri=uri))
-    panels += [method_panel(lake, clip, rows) for rows in predictions.values() if rows]
     panels.append(Panel(title="Truth", detail="", kind="video", uri=video_data_uri(truth, clip.fps)))
+    panels += [method_panel(lake, clip, rows) for rows in predictions.values() if rows]
     who = f", {clip.subject}" if clip.subject else ""
     caption = f"{clip.num_frames} frames, {clip.width}×{clip.height}, {float(clip.fps):g} fps{who}"
     return Strip(clip_id=clip.clip_id, caption=caption, panels=tuple(panels))

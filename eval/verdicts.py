@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.method_names import FLOOR, method_detail, method_title
 from eval.metric_text import shown
 from eval.metrics import METRICS
 
+Cells = Mapping[str, Mapping[str, Any]]
+"""metric id -> row of `benchmark`, of one method."""
+
 MAIN = "frames"  # the group whose numbers the verdicts speak of, and whose table comes first
 
 
-def verdicts(by_method: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[str, ...]:
-    """One plain sentence per method: does it beat copying the reference frame, and where."""
+def verdicts(by_method: Mapping[str, Cells]) -> tuple[str, ...]:
+    """Plain sentences: which methods beat copying the reference frame, and where; those that do so everywhere, or nowhere, share one."""
     floors = [cells for cells in by_method.values() if next(iter(cells.values()))["method"] == FLOOR]
     if not floors:
         return ("Copying the reference frame was not scored, so whether a method beats it cannot be said.",)
-    return tuple(_verdict(cells, floors[0]) for cells in by_method.values() if next(iter(cells.values()))["method"] != FLOOR)
+    others = [cells for cells in by_method.values() if next(iter(cells.values()))["method"] != FLOOR]
+    (best, winners), (worst, losers) = (_shared(others, floors[0], better) for better in (True, False))
+    told = {id(cells) for cells in (*winners, *losers)}
+    single = [_verdict(cells, floors[0]) for cells in others if id(cells) not in told]
+    return tuple(sentence for sentence in (best, *single, worst) if sentence)
 
 
-def beats_floor(cells: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, Any]]) -> dict[str, bool]:
+def _shared(others: Sequence[Cells], floor: Cells, better: bool) -> tuple[str, list[Cells]]:
+    """The sentence of two methods or more that beat the floor everywhere (better) or nowhere, and these methods; "" where there are fewer."""
+    group = [cells for cells in others if (answer := beats_floor(cells, floor)) and set(answer.values()) == {better}]
+    if len(group) < 2:
+        return "", []
+    names = [_name(cells) for cells in group]
+    said = "beat copying the reference frame on every metric" if better else "do not beat copying the reference frame on any metric"
+    return f"{', '.join(names[:-1])} and {names[-1]} {said}.", group
+
+
+def beats_floor(cells: Cells, floor: Cells) -> dict[str, bool]:
     """metric id -> is the method better than copying the reference; metrics of the main table that judge and that both have.
 
     A number of fewer clips than the floor's is of other clips, so it is not compared.
@@ -29,9 +46,7 @@ def beats_floor(cells: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapp
             for metric, (mine, theirs) in _both(cells, floor).items() if mine["clips"] == theirs["clips"]}  # fmt: skip
 
 
-def _both(
-    cells: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, Any]]
-) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _both(cells: Cells, floor: Cells) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """metric id -> (row of the method, row of the floor), where both have a value that judges."""
     wanted = [
         metric.id for metric in METRICS.values() if metric.group == MAIN and metric.judges and metric.id in cells and metric.id in floor
@@ -40,10 +55,13 @@ def _both(
     return {metric: pair for metric, pair in pairs.items() if None not in (pair[0]["value"], pair[1]["value"])}
 
 
-def _verdict(cells: Mapping[str, Mapping[str, Any]], floor: Mapping[str, Mapping[str, Any]]) -> str:
+def _name(cells: Cells) -> str:
     some = next(iter(cells.values()))
-    name = " ".join(part for part in (method_title(some), f"({method_detail(some)})") if part)
-    answer = beats_floor(cells, floor)
+    return " ".join(part for part in (method_title(some), f"({method_detail(some)})") if part)
+
+
+def _verdict(cells: Cells, floor: Cells) -> str:
+    name, answer = _name(cells), beats_floor(cells, floor)
     other = {metric: pair for metric, pair in _both(cells, floor).items() if metric not in answer}
     if other and not answer:
         mine, theirs = next(iter(other.values()))

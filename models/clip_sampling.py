@@ -170,8 +170,8 @@ def predictor(network: Denoiser, condition: ClipCondition[Any], guided: Guide, n
 
 def initial_noise(frames: int, shape: Sequence[int], seed: int, *, shared: bool, std: float = 1.0) -> Tensor:
     """[F, C, h, w] Gaussian noise, independent or the same for every frame."""
-    drawn = torch.randn(1 if shared else frames, *shape, generator=generator_for(seed, 0)) * std
-    return drawn.expand(frames, *shape).clone()
+    drawn = torch.randn(1 if shared else frames, *shape, generator=generator_for(seed, 0)).mul_(std)
+    return drawn.expand(frames, *shape).clone() if shared else drawn  # a long clip's noise is held once
 
 
 @torch.no_grad()
@@ -190,7 +190,7 @@ def generate_latents(
 ) -> Tensor:
     """[F, C, h, w] latents, in the codec's units, of one reference and F frames.
 
-    Defaults: uniform windows with equal weights, the usual guidance, and `initial_noise`.
+    Defaults: uniform windows with equal weights, the usual guidance, and `initial_noise`. `noise` is overwritten.
     """
     latent = condition.still.reference_latent
     if noise is None:

@@ -25,19 +25,18 @@ WeightsOf = Callable[[int], Tensor]
 @torch.no_grad()
 def sample_windows(
     predict: Predict,
-    noise: Tensor,
+    latents: Tensor,
     scheduler: Any,
     steps: int,
     windows_at: WindowsAt,
     weights_of: WeightsOf = flat_weights,
     advance: Callable[[], None] | None = None,
 ) -> Tensor:
-    """[F, C, h, w] Gaussian noise -> clean latents; predictions of overlapping windows are fused at every step.
+    """[F, C, h, w] Gaussian noise -> clean latents, in its place; predictions of overlapping windows are fused at every step.
 
-    Deterministic (eta 0): Song et al. 2021, Eq. 12. Of a long clip there are three copies: the noise, the latents and their prediction.
+    Deterministic (eta 0): Song et al. 2021, Eq. 12. Of a long clip there are two copies: the latents and their prediction.
     """
     scheduler.set_timesteps(steps)
-    latents = noise.clone()
     for index, timestep in enumerate(scheduler.timesteps.tolist()):
         windows = windows_at(index)
         each = ((window, predict(latents[window], window, timestep)) for window in windows)

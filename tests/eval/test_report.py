@@ -107,7 +107,7 @@ def test_the_page_shows_every_method_clip_and_stage(reported: Any, html: str, ma
     assert html.count("data:video/mp4;base64,") == len(tiny.clip_ids) * (1 + 3 + 1) + 2 * drilled  # pose, three methods, truth
     assert html.count("data:image/png;base64,") == len(tiny.clip_ids)
     assert html.count('<div class="curve">') == 2
-    assert "beats copying the reference frame on" in html
+    assert "copying the reference frame on" in html
     assert "stand-in" in html
     for title in ("Copy of the reference", "FVD", "PSNR (overflow)"):
         assert title in html
@@ -176,6 +176,27 @@ def test_the_verdict_follows_the_numbers(scored: Any) -> None:
     assert "does not beat copying the reference frame on any metric" in benchmark_table(worst).verdicts[0]
     alone = [row for row in rows if row["prediction_id"] == ids["soft"]]
     assert "cannot be said" in benchmark_table(alone).verdicts[0]
+
+
+def test_methods_that_win_everywhere_or_nowhere_share_a_sentence(scored: Any) -> None:
+    tiny, _ = scored
+    floor = [row for row in benchmark(tiny.lake, **GROUP).to_pylist() if row["method"] == "copy_reference"]
+
+    def as_method(name: str, sign: int) -> list[dict[str, Any]]:
+        """The floor's rows, all better (sign 1), all worse (-1) or as they are (0), under another name."""
+        better = {"up": 1.0, "down": -1.0}
+        shift = [{**row, "value": row["value"] + sign * better.get(row["better"], 0.0)} for row in floor if row["value"] is not None]
+        return [{**row, "method": name, "prediction_id": name} for row in shift]
+
+    said = benchmark_table(
+        [*floor, *as_method("aa", 1), *as_method("bb", -1), *as_method("cc", 1), *as_method("dd", -1), *as_method("ee", 1)]
+    ).verdicts
+    assert len(said) == 2
+    assert "beat copying the reference frame on every metric" in said[0]
+    assert [name in said[0] for name in ("aa", "bb", "cc", "dd", "ee")] == [True, False, True, False, True]
+    assert "do not beat copying the reference frame on any metric" in said[1]
+    lone = benchmark_table([*floor, *as_method("aa", 1), *as_method("bb", -1)]).verdicts
+    assert ["every metric" in lone[0], "Not better: " in lone[1]] == [True, True]
 
 
 def test_two_protocols_never_share_a_table(scored: Any) -> None:

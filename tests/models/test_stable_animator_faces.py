@@ -217,7 +217,7 @@ def test_a_steered_ddim_sampler_goes_where_it_is_steered(objective: str, latents
         return 0.3 * x
 
     def sampled(scheduler: object) -> Tensor:
-        return sample_windows(predict, latents, scheduler, 4, lambda _: [[0, 1, 2, 3, 4]])
+        return sample_windows(predict, latents.clone(), scheduler, 4, lambda _: [[0, 1, 2, 3, 4]])
 
     plain = make_scheduler(config)
     made = sampled(SteeredScheduler(make_scheduler(config), objective, towards))  # type: ignore[arg-type]
