@@ -9,6 +9,7 @@ clips count alike, as everywhere here; equal for clips of one length.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -29,8 +30,8 @@ Images = npt.NDArray[np.float32]
 class FlowFunction(Protocol):
     """A flow network."""
 
-    def __call__(self, first: Frames, second: Frames) -> Flow:
-        """Two [N, H, W, 3] uint8 -> [N, 2, h, w] flow (x, y) in px of `images`."""
+    def both_ways(self, frames: Frames) -> tuple[Flow, Flow]:
+        """[N, H, W, 3] uint8 -> [N - 1, 2, h, w] flow (x, y) in px of `images`, from each frame to the next, and back."""
         ...
 
     def images(self, frames: Frames) -> Images:
@@ -44,13 +45,20 @@ def warping_error(sides: Sides) -> PerFrame:
         raise ValueError("no flow network")
     network = sides.flow()
     values: list[float] = []
-    for start in range(0, len(sides.pairs), _BATCH):
-        at = sides.pairs[start : start + _BATCH]
-        first, second = sides.prediction[at], sides.prediction[[t + 1 for t in at]]
-        flows = network(first, second), network(second, first)
-        pictures = (network.images(side).transpose(0, 2, 3, 1) for side in (first, second))
-        values += [pair_error(*pair) for pair in zip(*pictures, *flows, strict=True)]
+    for run in runs(sides.pairs, _BATCH):
+        frames = sides.prediction[run.start : run.stop + 1]
+        pictures = network.images(frames).transpose(0, 2, 3, 1)
+        values += [pair_error(*pair) for pair in zip(pictures[:-1], pictures[1:], *network.both_ways(frames), strict=True)]
     return sides.scattered(values, sides.pairs)
+
+
+def runs(pairs: Sequence[int], longest: int) -> Iterator[range]:
+    """First frames of pairs, ascending, as ranges of consecutive ones of at most so many."""
+    start = 0
+    for end in range(1, len(pairs) + 1):
+        if end == len(pairs) or pairs[end] != pairs[end - 1] + 1 or end - start == longest:
+            yield range(pairs[start], pairs[end - 1] + 1)
+            start = end
 
 
 def pair_error(first: Images, second: Images, forward: Flow, backward: Flow) -> float:

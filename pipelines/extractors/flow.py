@@ -113,12 +113,18 @@ def _seen_larger() -> Any:
     from torchvision.models.optical_flow.raft import RAFT
 
     class Larger(RAFT):  # type: ignore[misc]  # torchvision has no types
+        def seen(self, images: Any) -> Any:
+            """Images [N, 3, H, W] at the size at which they are looked at."""
+            small = images.shape[-1] * images.shape[-2] <= _DOUBLED_UP_TO**2
+            return interpolate(images, scale_factor=2, mode="bilinear") if small else images
+
+        def felt(self, flow: Any, size: tuple[int, int]) -> Any:
+            """The flow of pictures of this size (height, width), in their px, from that of the pictures as they were seen."""
+            return flow if flow.shape[-2:] == size else avg_pool2d(flow, 2) / 2
+
         def forward(self, image1: Any, image2: Any, num_flow_updates: int = TINY_UPDATES) -> list[Any]:
             """[N, 3, H, W] twice, in -1..1 -> the flow [N, 2, H, W] in px after each update."""
-            if image1.shape[-1] * image1.shape[-2] > _DOUBLED_UP_TO**2:
-                larger: list[Any] = super().forward(image1, image2, num_flow_updates)
-                return larger
-            first, second = (interpolate(image, scale_factor=2, mode="bilinear") for image in (image1, image2))
-            return [avg_pool2d(flow, 2) / 2 for flow in super().forward(first, second, num_flow_updates)]
+            size = tuple(image1.shape[-2:])
+            return [self.felt(flow, size) for flow in super().forward(self.seen(image1), self.seen(image2), num_flow_updates)]
 
     return Larger

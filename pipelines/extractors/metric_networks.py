@@ -52,7 +52,7 @@ class PairNetwork(Protocol):
 
 
 class FlowNetwork(Protocol):
-    """Two [N, H, W, 3] uint8 -> flow [N, 2, h, w] float32 (x, y) from the first to the second, and the images it belongs to."""
+    """A run of frames [N, H, W, 3] uint8 -> flows [N - 1, 2, h, w] float32 (x, y) to the next frame and back, and the images they belong to."""
 
     @property
     def name(self) -> str: ...

@@ -19,6 +19,7 @@ from pipelines.clip import Frames
 from pipelines.errors import UserError
 from pipelines.extractors.flow import TINY_UPDATES, padding, raft_tiny
 from pipelines.extractors.pretrained_folder import fill, load_state
+from pipelines.extractors.raft_both_ways import Encoded, encoded, flow_between
 from pipelines.extractors.raft_things import load_published
 from pipelines.weights import digest_of, find_weights
 
@@ -26,29 +27,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = npt.NDArray[np.float32]
-Network = Callable[["Tensor", "Tensor"], "Tensor"]
-"""Two images [N, 3, H, W] in -1..1, sides multiples of 8 and at least 128 -> flow [N, 2, H, W]."""
-
-_BATCH = 4  # pairs
+_BATCH = 4  # frames that are encoded, or pairs that are compared, at a time
 _LARGEST_TOO_SMALL = 120  # px; from 121 on, the padding to multiples of 8 reaches the 128 that RAFT needs
 
 
 class PairFlow:
-    """Flow of uint8 frame pairs [N, H, W, 3], a few at a time."""
+    """Flow between neighbours of a run of uint8 frames [N, H, W, 3], a few at a time."""
 
-    def __init__(self, network: Network, sight: Sight, device: str) -> None:
-        self._network, self._sight, self._device = network, sight, device
+    def __init__(self, raft: Any, updates: int, sight: Sight, device: str) -> None:
+        self._raft, self._updates, self._sight, self._device = raft, updates, sight, device
 
-    def __call__(self, first: Frames, second: Frames) -> Array:
-        """[N, 2, h, w] float32, px (x, y) of `images`, from the first frames to the second."""
+    def both_ways(self, frames: Frames) -> tuple[Array, Array]:
+        """[N - 1, 2, h, w] float32 twice, px (x, y) of `images`: from each frame to the next, and from the next back."""
         import torch
 
-        parts = []
-        for start in range(0, len(first), _BATCH):
-            with torch.inference_mode():
-                pair = [_pixels(frames[start : start + _BATCH]).to(self._device) for frames in (first, second)]
-                parts.append(self._sight.between(self._network, *pair).cpu().numpy())
-        return np.asarray(np.concatenate(parts), dtype=np.float32)
+        forward, backward = list[Array](), list[Array]()
+        with torch.inference_mode():
+            known = self._encoded(frames)
+            for start in range(0, len(frames) - 1, _BATCH):
+                stop = min(start + _BATCH, len(frames) - 1)
+                first, second = known.at(slice(start, stop)), known.at(slice(start + 1, stop + 1))
+                forward.append(self._between(first, second, frames))
+                backward.append(self._between(second, first, frames))
+        return np.concatenate(forward), np.concatenate(backward)
+
+    def _encoded(self, frames: Frames) -> Encoded:
+        import torch
+
+        parts = [
+            encoded(self._raft, self._sight.prepared(_pixels(frames[start : start + _BATCH]).to(self._device)))
+            for start in range(0, len(frames), _BATCH)
+        ]
+        return Encoded(
+            features=torch.cat([part.features for part in parts]), context=torch.cat([part.context for part in parts]), size=parts[0].size
+        )
+
+    def _between(self, first: Encoded, second: Encoded, frames: Frames) -> Array:
+        flow = self._sight.cut(flow_between(self._raft, first, second, self._updates), (frames.shape[1], frames.shape[2]))
+        return np.asarray(flow.cpu().numpy(), dtype=np.float32)
 
     def images(self, frames: Frames) -> Array:
         """[N, H, W, 3] uint8 -> [N, 3, h, w] float32 in 0..1: what the flow moves."""
@@ -60,7 +76,8 @@ class Sight:
     """How a network sees frames; tensors of frames are [N, 3, H, W] in 0..255."""
 
     images: Callable[[Tensor], Tensor]  # to [N, 3, h, w] in 0..1
-    between: Callable[[Network, Tensor, Tensor], Tensor]  # two of them to [N, 2, h, w]
+    prepared: Callable[[Tensor], Tensor]  # to what RAFT takes: sides multiples of 8 and at least 128
+    cut: Callable[[Tensor, tuple[int, int]], Tensor]  # the flow of that, and the frames' height and width, to the flow of `images`
 
 
 def _raft_large() -> Any:
@@ -88,21 +105,17 @@ class Raft:
 
     def load(self, device: str) -> PairFlow:
         """Open the network. Raises UserError where a tensor is missing, unknown or misshapen."""
-        raft = self.read(self.build(), find_weights(self.role, self.path)).to(device)
-
-        def network(first: Tensor, second: Tensor) -> Tensor:
-            last: Tensor = raft(first, second, self.updates)[-1]
-            return last
-
-        return PairFlow(network, self.sight, device)
+        return PairFlow(self.read(self.build(), find_weights(self.role, self.path)).to(device), self.updates, self.sight, device)
 
 
-def whole(network: Network, first: Tensor, second: Tensor) -> Tensor:
-    """Flow of frames as they are, padded for the network and cut again."""
-    height, width = first.shape[2:]
-    sides = padding(height, width)
-    left, _, top, _ = sides
-    flow = network(_padded(first / 127.5 - 1, sides), _padded(second / 127.5 - 1, sides))
+def whole(frames: Tensor) -> Tensor:
+    """Frames as they are, padded for the network."""
+    return _padded(frames / 127.5 - 1, padding(frames.shape[2], frames.shape[3]))
+
+
+def cut_whole(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """The flow without that padding."""
+    (left, _, top, _), (height, width) = padding(*size), size
     return flow[:, :, top : top + height, left : left + width]
 
 
@@ -124,10 +137,10 @@ def halved(frames: Tensor) -> Tensor:
     return _padded(half, padding(height, width))
 
 
-def as_evalcrafter(network: Network, first: Tensor, second: Tensor) -> Tensor:
-    """Flow of halved frames, in their px."""
+def as_evalcrafter(frames: Tensor) -> Tensor:
+    """Halved frames; the flow is in their px."""
     # EvalCrafter's fault, kept: 0..1 is scaled as if it were 0..255.
-    return network(2 * (halved(first) / 255) - 1, 2 * (halved(second) / 255) - 1)
+    return 2 * (halved(frames) / 255) - 1
 
 
 def _read_torchvision(network: Any, path: Path) -> Any:
@@ -148,8 +161,8 @@ def _padded(images: Tensor, sides: tuple[int, int, int, int]) -> Tensor:
     return pad(images, sides, mode="replicate")
 
 
-_WHOLE = Sight(images=lambda frames: frames / 255, between=whole)
-_EVALCRAFTER = Sight(images=halved, between=as_evalcrafter)
+_WHOLE = Sight(images=lambda frames: frames / 255, prepared=whole, cut=cut_whole)
+_EVALCRAFTER = Sight(images=halved, prepared=as_evalcrafter, cut=lambda flow, _: flow)
 RAFT_LARGE = Raft(name="raft_large", role="flow", updates=12, read=_read_torchvision, sight=_WHOLE)
 RAFT_THINGS = Raft(name="raft_things", role="flow_things", updates=20, read=load_published, sight=_WHOLE)
 RAFT_EVALCRAFTER = Raft(name="raft_evalcrafter", role="flow_things", updates=20, read=load_published, sight=_EVALCRAFTER)

@@ -20,14 +20,15 @@ from pipelines.clip import Frames
 from pipelines.errors import MissingWeightsError, UserError
 from pipelines.extractors import bicubic, i3d_kinetics400, i3d_network, inception_pytorch_fid, raft_things, resnet3d
 from pipelines.extractors.bicubic import bicubic_resize, bicubic_windows
+from pipelines.extractors.flow import padding
 from pipelines.extractors.i3d import I3D_CENTER_CROP, central_squares, whole_frames
 from pipelines.extractors.i3d_kinetics400 import I3D_400, I3D_400_EPS5
 from pipelines.extractors.inception import clean_resize
 from pipelines.extractors.inception_pytorch_fid import InceptionPytorchFid
 from pipelines.extractors.metric_networks import FEATURE_NETWORKS, FLOW_NETWORKS, flow_network
-from pipelines.extractors.raft import RAFT_EVALCRAFTER, RAFT_LARGE, RAFT_THINGS
+from pipelines.extractors.raft import RAFT_EVALCRAFTER, RAFT_LARGE, RAFT_THINGS, RAFT_TINY
 from pipelines.extractors.resnet3d import ResNet3D
-from pipelines.weights import WEIGHTS
+from pipelines.weights import WEIGHTS, find_weights
 
 State = dict[str, torch.Tensor]
 
@@ -505,11 +506,12 @@ def _pair(frames: Frames) -> list[torch.Tensor]:
 def _check_things(raft_file: Path, peer: nn.Module, frames: Frames) -> None:
     """Two frames, whose sides are multiples of 8."""
     flow = dataclasses.replace(RAFT_THINGS, path=raft_file).load("cpu")
-    got = flow(frames[:1], frames[1:])
+    first, second = [2 * (x / 255) - 1 for x in _pair(frames)]
     with torch.inference_mode():
-        expected = peer(*(2 * (x / 255) - 1 for x in _pair(frames)), 20)[-1].numpy()
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+        expected = [peer(*pair, 20)[-1].numpy() for pair in ((first, second), (second, first))]
+    for got, wanted in zip(flow.both_ways(frames), expected, strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
     np.testing.assert_array_equal(flow.images(frames), frames.transpose(0, 3, 1, 2).astype(np.float32) / 255)
 
 
@@ -531,22 +533,37 @@ def test_raft_as_evalcrafter_runs_it_sees_halved_padded_frames_in_the_wrong_rang
     np.testing.assert_array_equal(images[:, :, :3], np.repeat(images[:, :, 3:4], 3, axis=2))
     with torch.inference_mode():
         expected = peer_raft(*(2 * (torch.from_numpy(image[None]) / 255) - 1 for image in images), 20)[-1].numpy()
-    got = flow(frames[:1], frames[1:])
+    got = flow.both_ways(frames)[0]
     assert got.shape == (1, 2, 128, 136)
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
     with pytest.raises(UserError, match="242 px or more"):
-        flow(noise(1, 241, 300), noise(1, 241, 300))
+        flow.both_ways(noise(2, 241, 300))
 
 
 def test_raft_large_is_torchvision_s_with_12_updates_and_pads_small_frames(tmp_path: Path, peer_raft: nn.Module) -> None:
     torch.save(peer_raft.state_dict(), tmp_path / "raft_large.pth")
     frames = noise(2, 50, 61)
-    got = dataclasses.replace(RAFT_LARGE, path=tmp_path / "raft_large.pth").load("cpu")(frames[:1], frames[1:])
+    got = dataclasses.replace(RAFT_LARGE, path=tmp_path / "raft_large.pth").load("cpu").both_ways(frames)[0]
     assert got.shape == (1, 2, 50, 61)
     padded = np.pad(frames, ((0, 0), (39, 39), (33, 34), (0, 0)), mode="edge")
     with torch.inference_mode():
         expected = peer_raft(*(x / 127.5 - 1 for x in _pair(padded)), 12)[-1][:, :, 39:89, 33:94].numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_run_of_frames_has_the_flow_of_its_pairs_there_and_back() -> None:
+    """More frames than are encoded at once, by the tiny network, which sees them at twice their size."""
+    raft = RAFT_TINY.read(RAFT_TINY.build(), find_weights(RAFT_TINY.role))
+    frames = noise(11, 96, 120)
+    forward, backward = RAFT_TINY.load("cpu").both_ways(frames)
+    assert forward.shape == backward.shape == (10, 2, 96, 120)
+    sides = padding(96, 120)
+    images = torch.nn.functional.pad(torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1, sides, mode="replicate")
+    with torch.inference_mode():
+        there, back = (raft(*pair, RAFT_TINY.updates)[-1] for pair in ((images[:-1], images[1:]), (images[1:], images[:-1])))
+    for got, wanted in ((forward, there), (backward, back)):
+        inner = wanted[:, :, sides[2] : sides[2] + 96, sides[0] : sides[0] + 120].numpy()
+        np.testing.assert_allclose(got, inner, rtol=0, atol=1e-4 * np.abs(inner).max())
 
 
 def test_two_copies_of_a_batch_norm_that_differ_are_refused(raft_file: Path, tmp_path: Path) -> None:
