@@ -38,7 +38,7 @@ class PairFlow:
         self._raft, self._updates, self._sight, self._device = raft, updates, sight, device
 
     def both_ways(self, frames: Frames) -> tuple[Array, Array]:
-        """[N - 1, 2, h, w] float32 twice, px (x, y) of `images`: from each frame to the next, and from the next back."""
+        """[N - 1, 2, h, w] float32 twice, px (x, y) of `images`: from each of N >= 2 frames to the next, and from the next back."""
         import torch
 
         forward, backward = list[Array](), list[Array]()

@@ -273,6 +273,28 @@ def test_pairs_are_looked_at_in_runs() -> None:
     assert [*runs([], 8)] == []
 
 
+def test_the_first_flow_leads_to_the_next_frame() -> None:
+    """A picture that moves by a pixel a frame: with the flows in the wrong order nothing would match."""
+
+    class Moving:
+        step = 1.0
+
+        def both_ways(self, frames: Frames) -> Any:
+            there = np.zeros((len(frames) - 1, 2, H, W), np.float32)
+            there[:, 0] = self.step
+            return there, -there
+
+        def images(self, frames: Frames) -> Any:
+            return np.float32(frames.transpose(0, 3, 1, 2)) / 255
+
+    class Backwards(Moving):
+        step = -1.0
+
+    prediction = np.stack([np.roll(noise(1)[0], t, axis=1) for t in range(6)])
+    right, wrong = (METRICS["warping_error"].values(sides_of(prediction, noise(1), flow=way))[1:4] for way in (Moving, Backwards))
+    assert (right < 0.25 * wrong).all()  # what remains is the border
+
+
 def test_the_flow_network_sees_neighbours_once() -> None:
     seen = []
 

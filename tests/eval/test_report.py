@@ -107,7 +107,7 @@ def test_the_page_shows_every_method_clip_and_stage(reported: Any, html: str, ma
     assert html.count("data:video/mp4;base64,") == len(tiny.clip_ids) * (1 + 3 + 1) + 2 * drilled  # pose, three methods, truth
     assert html.count("data:image/png;base64,") == len(tiny.clip_ids)
     assert html.count('<div class="curve">') == 2
-    assert "copying the reference frame on" in html
+    assert "beat copying the reference frame on every metric" in html
     assert "stand-in" in html
     for title in ("Copy of the reference", "FVD", "PSNR (overflow)"):
         assert title in html
@@ -183,7 +183,7 @@ def test_methods_that_win_everywhere_or_nowhere_share_a_sentence(scored: Any) ->
     floor = [row for row in benchmark(tiny.lake, **GROUP).to_pylist() if row["method"] == "copy_reference"]
 
     def as_method(name: str, sign: int) -> list[dict[str, Any]]:
-        """The floor's rows, all better (sign 1), all worse (-1) or as they are (0), under another name."""
+        """The floor's rows, all better (sign 1) or all worse (-1), under another name."""
         better = {"up": 1.0, "down": -1.0}
         shift = [{**row, "value": row["value"] + sign * better.get(row["better"], 0.0)} for row in floor if row["value"] is not None]
         return [{**row, "method": name, "prediction_id": name} for row in shift]
