@@ -65,6 +65,9 @@ class Still(Small):
     def __call__(self, first: Frames, second: Frames) -> np.ndarray:
         return np.zeros((len(first), 2, *first.shape[1:3]), np.float32)
 
+    def both_ways(self, frames: Frames) -> tuple[np.ndarray, np.ndarray]:
+        return self(frames[:-1], frames[1:]), self(frames[1:], frames[:-1])
+
     def images(self, frames: Frames) -> np.ndarray:
         return np.float32(frames.transpose(0, 3, 1, 2)) / 255
 
