@@ -206,7 +206,7 @@ UNWARPED = replace(DEMO, additions=replace(DEMO.additions, warp=False, residual_
 LONG = replace(
     DEMO,
     sampling=replace(DEMO.sampling, noise_std=0.7),
-    stage_1=replace(DEMO.stage_1, loop=LoopConfig(steps=1200, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
+    stage_1=replace(DEMO.stage_1, loop=LoopConfig(steps=800, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
     stage_1b=replace(DEMO.stage_1b, loop=LoopConfig(steps=120, learning_rate=5e-4, warmup_steps=10, decay="cosine", ema_decay=0.98)),
     stage_2=replace(DEMO.stage_2, loop=LoopConfig(steps=240, learning_rate=1e-3, warmup_steps=10, decay="cosine", ema_decay=0.98)),
 )

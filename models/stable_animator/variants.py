@@ -71,7 +71,7 @@ DEMO = replace(
 # An hour or two of one core instead of minutes: what the project ships a checkpoint of.
 LONG = replace(
     DEMO,
-    stage_1=replace(DEMO.stage_1, loop=LoopConfig(steps=1200, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
+    stage_1=replace(DEMO.stage_1, loop=LoopConfig(steps=800, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
 )
 
 # A few steps from scratch behind the demo's image autoencoder, which decodes every frame by itself: no temporal decoder is needed.
