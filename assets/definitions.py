@@ -43,6 +43,7 @@ def definitions() -> dg.Definitions:
         ],
         jobs=jobs.JOBS,
         schedules=[jobs.weekly_rescore, jobs.daily_downloads],
-        sensors=[jobs.new_predictions],
+        sensors=[jobs.new_predictions, jobs.ended_processes],
+        executor=dg.in_process_executor,  # one process a run: it loads torch once, and while it lives the run is alive
         resources={"lake": resources.LakeResource(), "engine": resources.EngineResource()},
     )

@@ -9,6 +9,7 @@ from pydantic import Field
 from assets.checkpoints import NAMES
 from assets.home import lake_root
 from assets.partitions import DATASETS, MODELS, model_partition
+from assets.run_marks import end_the_dead
 from assets.tiny import SHIPPED
 from pipelines.lake import Lake
 from pipelines.tables import FEATURES
@@ -181,6 +182,18 @@ def new_predictions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg
     models = MODELS.build_add_request(sorted({model for _, _, model in found.folders}))
     datasets = DATASETS.build_add_request(sorted({dataset for _, dataset, _ in found.folders}))
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=[models, datasets], cursor=json.dumps(found.cursor))
+
+
+@dg.sensor(
+    name="ended_processes",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends runs whose process was killed, so that no later run waits for a pool that they hold.",
+)
+def ended_processes(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Starts nothing."""
+    ended = end_the_dead(context.instance)
+    return dg.SkipReason(f"ended, because their process is gone: {', '.join(ended)}" if ended else "every run has its process")
 
 
 JOBS: list[Any] = [prepare, tiny, train, animate, rescore, benchmark, ablation_table, accuracy, maintain, demo, ablate]

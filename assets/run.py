@@ -8,12 +8,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
 import pyarrow.compute as pc
+from dagster._core.utils import make_new_run_id
 
 from assets.definitions import definitions
 from assets.demo import DEMO, DEMO_METHODS, DemoPlan, plan_demo
 from assets.partitions import add_partitions, model_partition
+from assets.pool_wait import wait_for_slots, watched
+from assets.run_marks import end_the_dead, marked
 from models.model_key import ModelKey
 from pipelines.errors import RotoscopeError, UserError
 from pipelines.lake import Lake
@@ -40,8 +44,12 @@ def _code_location() -> dg.Definitions:
 def execute(instance: dg.DagsterInstance, job: str, partition: str | None = None, config: Mapping[str, Any] | None = None) -> None:
     """Run one job to its end. Raises UserError for what the user can mend, and for a check that blocks."""
     settings = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})}
+    chosen, run_id = _code_location().resolve_job_def(job), make_new_run_id()
+    end_the_dead(instance)
+    wait_for_slots(instance, chosen.graph.pools, _say)
     try:
-        _code_location().resolve_job_def(job).execute_in_process(instance=instance, partition_key=partition, run_config=settings)
+        with marked(instance, run_id), watched(instance, run_id, chosen.graph.pools, _say):
+            chosen.execute_in_process(instance=instance, partition_key=partition, run_config=settings, run_id=run_id)
     except dg.DagsterExecutionStepExecutionError as error:  # pragma: no cover - depends on where Dagster wraps
         cause = error.user_exception
         raise cause if isinstance(cause, RotoscopeError) else error from cause
@@ -51,6 +59,10 @@ def execute(instance: dg.DagsterInstance, job: str, partition: str | None = None
         raise
     finally:
         Progress.listener = None  # the run's log is closed
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def prepare(instance: dg.DagsterInstance, lake: Lake, dataset: registry.Dataset, *, engine: str = "ray") -> Outcome:

@@ -255,7 +255,8 @@ extract._COMMIT_CLIPS = 1  # so that a kill falls between commits
 def go(folder):
     lake = Lake(Path(folder) / "lake").create()
     Path(folder, "dagster").mkdir(exist_ok=True)
-    with dg.DagsterInstance.local_temp(str(Path(folder, "dagster"))) as instance:
+    one_at_a_time = {{"concurrency": {{"pools": {{"default_limit": 1, "granularity": "op"}}}}}}  # as in dagster.yaml
+    with dg.DagsterInstance.local_temp(str(Path(folder, "dagster")), overrides=one_at_a_time) as instance:
         prepare(instance, lake, Dataset(name={NAME!r}, kind="performers", options={OPTIONS!r}), engine="serial")
         run_model(instance, lake, {NAME!r}, {MODELS[1]!r})
 """

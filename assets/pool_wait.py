@@ -1,0 +1,87 @@
+"""Waiting for a slot of a pool, said aloud: Dagster waits silently, and neither Ctrl-C nor SIGTERM ends it while it does."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+
+import dagster as dg
+from dagster._utils.concurrency import ConcurrencyKeyInfo
+from dagster._utils.interrupts import check_captured_interrupt
+
+from assets.run_marks import end_the_dead
+
+_LOOK_EVERY_S = 2.0
+_INTERRUPTED = 130  # as the shell reports a process that Ctrl-C ended
+
+Say = Callable[[str], None]
+
+
+def wait_for_slots(instance: dg.DagsterInstance, pools: Set[str], say: Say) -> None:
+    """Return when each of the pools has a free slot. Before a run and not in it, since Dagster keeps a core busy while it waits."""
+    said = set[str]()
+    while full := [info for info in _infos(instance, pools) if info.limit is not None and len(_holders(info)) >= info.limit]:
+        if not end_the_dead(instance):
+            _say_once(instance, full, said, say)
+            time.sleep(_LOOK_EVERY_S)
+
+
+@contextmanager
+def watched(instance: dg.DagsterInstance, run_id: str, pools: Set[str], say: Say) -> Iterator[None]:
+    """Inside, a step of the run that has to wait says for whom, does not wait for the dead, and can be interrupted."""
+    done = threading.Event()
+
+    def watch() -> None:
+        said = set[str]()
+        while not done.wait(_LOOK_EVERY_S):
+            blocked = [info for info in _infos(instance, pools) if run_id in info.pending_run_ids]
+            if blocked and not end_the_dead(instance):
+                _say_once(instance, blocked, said, say)
+                if check_captured_interrupt():
+                    _leave(instance, run_id)
+
+    watcher = threading.Thread(target=watch, name="pool watch", daemon=True)
+    if pools:
+        watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if pools:
+            watcher.join()
+
+
+def _infos(instance: dg.DagsterInstance, pools: Set[str]) -> list[ConcurrencyKeyInfo]:
+    return [instance.event_log_storage.get_concurrency_info(pool) for pool in sorted(pools)]
+
+
+def _holders(info: ConcurrencyKeyInfo) -> dict[str, str]:
+    """Run -> step, of those at work and of those whose turn it is: a slot is promised to the next in line before it comes for it."""
+    promised = {step.run_id: step.step_key for step in info.pending_steps if step.assigned_timestamp is not None}
+    return promised | {slot.run_id: slot.step_key for slot in info.claimed_slots}
+
+
+def _say_once(instance: dg.DagsterInstance, full: list[ConcurrencyKeyInfo], said: set[str], say: Say) -> None:
+    for info in full:
+        for holder, step in _holders(info).items():
+            if holder in said:
+                continue
+            said.add(holder)
+            run = instance.get_run_by_id(holder)
+            job = f"job {run.job_name}" if run else "a run that was deleted"
+            say(
+                f"waiting for the pool {info.concurrency_key}: {step} of {job}, run {holder[:8]}, has it "
+                f"({info.limit} at a time; `dagster instance concurrency set {info.concurrency_key} N` changes that); Ctrl-C ends the waiting"
+            )
+
+
+def _leave(instance: dg.DagsterInstance, run_id: str) -> None:
+    """End the process: nothing of the run is under way, and the loop that it waits in looks at no signal."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None:
+        instance.report_run_canceled(run, "Interrupted while it waited for a pool.")
+    instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    os._exit(_INTERRUPTED)
