@@ -70,7 +70,7 @@ def _code_versions(context: dg.AssetExecutionContext) -> dict[str, str | None]:
 def open_step(context: dg.AssetExecutionContext, lake: Lake) -> Step:
     """The step of the running partition; its progress is logged in the run's page. Raises UserError for a data set that is not registered."""
     Progress.listener = context.log.info
-    mark(context.instance, context.run_id)
+    mark(context.instance, context.run.run_id)
     if isinstance(context.partition_key, dg.MultiPartitionKey) or context.assets_def.partitions_def == MODELS_ON_DATASETS:
         parts = dg.MultiPartitionKey.keys_by_dimension.fget(context.partition_key)  # type: ignore[attr-defined]
         return Step(context=context, lake=lake, dataset=registry.load(lake, parts["dataset"]), key=ModelKey.parse(parts["model"]))
