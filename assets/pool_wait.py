@@ -74,7 +74,8 @@ def _say_once(instance: dg.DagsterInstance, full: list[ConcurrencyKeyInfo], said
             job = f"job {run.job_name}" if run else "a run that was deleted"
             say(
                 f"waiting for the pool {info.concurrency_key}: {step} of {job}, run {holder[:8]}, has it "
-                f"({info.limit} at a time; `dagster instance concurrency set {info.concurrency_key} N` changes that); Ctrl-C ends the waiting"
+                f"({info.limit} at a time; `dagster instance concurrency set {info.concurrency_key} N` changes that). Ctrl-C ends the waiting; "
+                f"if nothing works on that run any more, terminate it in the UI, or `dagster run delete {holder}`"
             )
 
 

@@ -49,7 +49,7 @@ def mark(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def end_the_dead(instance: dg.DagsterInstance) -> list[str]:
-    """End the runs whose process is gone and give back what they held of pools; returns their ids, first to last."""
+    """End the runs whose process is gone; what they and runs that are over or deleted held of pools is free. Returns the ids of the ended."""
     ended = []
     for path in sorted(folder(instance).glob("[!.]*")):
         if _is_unlocked(path):
@@ -59,7 +59,15 @@ def end_the_dead(instance: dg.DagsterInstance) -> list[str]:
                 ended.append(run.run_id)
             instance.event_log_storage.free_concurrency_slots_for_run(path.name)
             path.unlink(missing_ok=True)
+    _free_what_the_ended_hold(instance)
     return ended
+
+
+def _free_what_the_ended_hold(instance: dg.DagsterInstance) -> None:
+    for run_id in instance.event_log_storage.get_concurrency_run_ids():
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 def _is_unlocked(path: Path) -> bool:

@@ -154,6 +154,21 @@ def test_a_free_pool_and_one_without_a_limit_are_not_waited_for(instance: dg.Dag
         wait_for_slots(unlimited, {"gpu"}, pytest.fail)
 
 
+def test_a_run_that_was_ended_or_deleted_in_the_ui_holds_nothing(instance: dg.DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    storage.initialize_concurrency_limit_to_default("gpu")
+    run = instance.create_run_for_job(short, status=dg.DagsterRunStatus.STARTED)  # of another machine, or of an older version: no mark
+    assert storage.claim_concurrency_slot("gpu", run.run_id, "use").is_claimed
+    assert end_the_dead(instance) == []
+    assert storage.get_concurrency_info("gpu").active_run_ids == {run.run_id}
+    instance.report_run_canceled(run)
+    end_the_dead(instance)
+    assert storage.get_concurrency_info("gpu").active_run_ids == set()
+    assert storage.claim_concurrency_slot("gpu", "deleted", "use").is_claimed
+    wait_for_slots(instance, {"gpu"}, lambda text: None)
+    assert storage.get_concurrency_info("gpu").active_run_ids == set()
+
+
 def test_marks_are_seen_while_they_last(instance: dg.DagsterInstance) -> None:
     with marked(instance, "a"):
         mark(instance, "a")  # what a step of the run does
