@@ -202,7 +202,7 @@ DEMO = HfcaConfig(
 # What the ablations are held against: a warped reference shows all of them what only some may see.
 UNWARPED = replace(DEMO, additions=replace(DEMO.additions, warp=False, residual_scale=0.55), sampling=replace(DEMO.sampling, noise_std=1.0))
 
-# An hour or two of one core instead of minutes: what the project ships a checkpoint of. Rates and averages are AnimateAnyone's.
+# Half an hour instead of minutes: what the project ships a checkpoint of. Rates and averages are AnimateAnyone's.
 LONG = replace(
     DEMO,
     sampling=replace(DEMO.sampling, noise_std=0.7),

@@ -68,7 +68,7 @@ DEMO = replace(
     sampling=replace(UNWARPED.sampling, guidance_scale=1.0, noise="shared", noise_std=0.5),
 )
 
-# An hour or two of one core instead of minutes: what the project ships a checkpoint of.
+# Half an hour instead of minutes: what the project ships a checkpoint of.
 LONG = replace(
     DEMO,
     stage_1=replace(DEMO.stage_1, loop=LoopConfig(steps=800, learning_rate=1e-3, warmup_steps=50, decay="cosine", ema_decay=0.998)),
