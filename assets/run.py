@@ -114,7 +114,7 @@ def demo_dataset() -> registry.Dataset:
 def run_demo(instance: dg.DagsterInstance, lake: Lake, methods: Sequence[str] = DEMO_METHODS) -> tuple[Outcome, DemoPlan]:
     """Drawn people, their features, the floor and these methods (or "all"), the table and the page."""
     plan = plan_demo(methods)
-    done = prepare(instance, lake, plan.dataset)
+    done = prepare(instance, lake, registry.and_known_extractors(lake, plan.dataset))
     execute(instance, "tiny")
     execute(instance, "accuracy", DEMO, _on(lake))
     for model in plan.models:

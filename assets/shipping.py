@@ -41,10 +41,10 @@ def ship_method(
     if known is None or known.shipped_from is None:
         raise UserError(f"{method} has no variant to ship a checkpoint of; give another method")
     plan = plan_demo([method]).dataset
-    prepare(instance, lake, registry.Dataset(
+    prepare(instance, lake, registry.and_known_extractors(lake, registry.Dataset(
         name=PEOPLE, kind="performers_dance", options=dict(OPTIONS), training_extractor=plan.training_extractor, protocol=plan.protocol,
         extractors=tuple(name for name in plan.extractors if name != "truth"),
-    ))  # fmt: skip
+    )))  # fmt: skip
     key = ModelKey(method=method, variant=known.shipped_from, seed=seed)
     for model in (*(f"{floor}:{method_named(floor).default_variant}:0" for floor in FLOORS), str(key)):
         run_model(instance, lake, PEOPLE, model)

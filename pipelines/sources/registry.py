@@ -173,6 +173,12 @@ def register(lake: Lake, dataset: Dataset) -> Dataset:
     return dataset
 
 
+def and_known_extractors(lake: Lake, dataset: Dataset) -> Dataset:
+    """The data set with the extractors behind its own that it is registered with: another method may still need their features."""
+    known = load(lake, dataset.name).extractors if dataset.name in registered(lake) else ()
+    return replace(dataset, extractors=tuple(dict.fromkeys((*dataset.extractors, *known))))
+
+
 def registered(lake: Lake) -> list[str]:
     """Names of the data sets of this lake."""
     return sorted(Path(name).stem for name in lake.list_files("datasets") if name.endswith(".json"))
