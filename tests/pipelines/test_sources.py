@@ -83,6 +83,15 @@ def test_a_registered_data_set_comes_back_as_it_was(tmp_path: Path, folder: Path
         registry.load(lake, "another")
 
 
+def test_extractors_that_are_known_already_stand_behind_new_ones(tmp_path: Path, folder: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    first, second = (registry.folder_dataset(folder, names) for names in (("mediapipe", "truth"), ("dwpose", "mediapipe")))
+    assert registry.and_known_extractors(lake, first) == first
+    registry.register(lake, first)
+    assert registry.and_known_extractors(lake, second).extractors == ("dwpose", "mediapipe", "truth")
+    assert registry.and_known_extractors(lake, first) == first
+
+
 def test_wrong_options_of_a_source_are_users_errors(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake").create()
     with pytest.raises(UserError, match="no source 'tape'"):
