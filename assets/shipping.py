@@ -30,7 +30,7 @@ from pipelines.sources import registry
 PEOPLE = "performers_many"
 # One short dance each: that a method has seen many people matters more than that it has seen them long.
 OPTIONS: Mapping[str, Any] = {"train_identities": 300, "train_clips": 1, "test_identities": 8, "test_clips": 1, "frames": 36, "seed": 1}
-SCORES = ("psnr", "ssim", "l1", "pose_error", "csim", "csim_second", "flicker", "flicker_background")
+SCORES = ("psnr", "ssim", "l1", "pose_error", "csim", "csim_second", "flicker", "flicker_background", "flicker_still")
 
 
 def ship_method(

@@ -16,7 +16,7 @@ from models.animate_anyone.network import fresh_network, load_network
 from models.checkpoint import WEIGHTS, read_manifest, save_checkpoint, verify
 from models.diffusion_method import DiffusionMethod
 from models.methods import methods
-from models.shipped_checkpoint import PACKED, is_packed, ship, unpacked
+from models.shipped_checkpoint import FOLDER, PACKED, is_packed, ship, unpacked
 from models.stable_animator.method import ON_SVD
 from pipelines.errors import MissingWeightsError, UserError
 
@@ -106,3 +106,17 @@ def test_what_is_shipped_is_the_demo_trained_longer(known: DiffusionMethod) -> N
     for stage in stages:
         assert longer[stage]["loop"]["steps"] > short[stage]["loop"]["steps"]
         assert {**longer[stage], "loop": None} == {**short[stage], "loop": None}
+
+
+@pytest.mark.parametrize("known", [known for known in SHIPPABLE if (FOLDER / known.name).is_dir()], ids=lambda known: known.name)
+def test_what_is_shipped_is_far_above_copying_by_its_card(known: DiffusionMethod) -> None:
+    folder = FOLDER / known.name
+    verify(folder)
+    card = json.loads((folder / "card.json").read_text())
+    scores, copying = card["scores"], card["scores_of_copy_reference"]
+    assert card["checkpoint_id"] == read_manifest(folder)["checkpoint_id"]
+    assert set(card["stages"]) == set(known.stages_of(str(known.shipped_from)))
+    assert scores["psnr"] >= copying["psnr"] + 4
+    assert scores["pose_error"] < 5
+    assert min(scores["csim"], scores["csim_second"]) > 0.6
+    assert scores.get("flicker_still", 0.0) < 0.5  # cards from before the metric lack it
