@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
@@ -23,16 +23,20 @@ from pipelines.errors import MissingWeightsError, UserError
 from pipelines.packed_weights import packed_bytes, restored_bytes, tensors_of
 from pipelines.sources.scan import sha256_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SHIPPED = "shipped"  # the variant that uses one
 FOLDER = ROOT / "pipelines" / "tiny"
 PACKED = "weights.safetensors.xz"
+LIMIT = 2_950_000  # bytes of weights; with the rest of the folder under 3 MB
 
 Bases = Mapping[str, Sequence[Path]]
 """Part of a checkpoint -> safetensors files of the networks that it began from; together they hold its names, or some of them."""
 
 
 def ship(checkpoint: Path, folder: Path, bases: Bases, beside: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Write `folder`, a packed copy of `checkpoint`; returns its manifest, with the digests of the bases. Raises UserError.
+    """Write `folder`, a packed copy of `checkpoint`, as fine as LIMIT allows; returns its manifest, with the digests of the bases. Raises UserError.
 
     beside: further text files by name.
     """
@@ -40,19 +44,30 @@ def ship(checkpoint: Path, folder: Path, bases: Bases, beside: Mapping[str, str]
     manifest = read_manifest(checkpoint)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    for part in sorted(path.parent for path in checkpoint.glob(f"*/{WEIGHTS}")):
-        target = partial / part.name
+    parts = {path.parent.name: path.parent for path in sorted(checkpoint.glob(f"*/{WEIGHTS}"))}
+    step, contents = _within_the_limit({name: (load_file(part / WEIGHTS), tensors_of(bases.get(name, ()))) for name, part in parts.items()})
+    for name, part in parts.items():
+        target = partial / name
         target.mkdir(parents=True)
         shutil.copy(part / "config.json", target)
-        base = tensors_of(bases.get(part.name, ()))
-        (target / PACKED).write_bytes(packed_bytes(load_file(part / WEIGHTS), base))
+        (target / PACKED).write_bytes(contents[name])
     files = {path.relative_to(partial).as_posix(): sha256_of(path) for path in sorted(partial.rglob("*")) if path.is_file()}
-    facts = {**manifest, "files": files, "packed": _digests(bases)}
+    facts = {**manifest, "files": files, "packed": _digests(bases), "packing_step": round(step, 3)}
     for name, text in (beside or {}).items():
         (partial / name).write_text(text)
     (partial / MANIFEST).write_text(json.dumps(facts, indent=1, sort_keys=True))
     replace_folder(partial, folder)
     return facts
+
+
+def _within_the_limit(parts: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]) -> tuple[float, dict[str, bytes]]:
+    """(weights, base) by part -> (steps' multiple of the usual ones, content by part): the usual steps where they do, else the first larger ones."""
+    step = 1.0
+    while True:
+        contents = {name: packed_bytes(weights, base, step) for name, (weights, base) in parts.items()}
+        if sum(map(len, contents.values())) <= LIMIT:
+            return step, contents
+        step *= 1.1
 
 
 @contextmanager

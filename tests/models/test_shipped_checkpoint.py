@@ -19,6 +19,7 @@ from models.methods import methods
 from models.shipped_checkpoint import FOLDER, PACKED, is_packed, ship, unpacked
 from models.stable_animator.method import ON_SVD
 from pipelines.errors import MissingWeightsError, UserError
+from pipelines.packed_weights import SMALL
 
 
 @pytest.fixture
@@ -51,6 +52,25 @@ def test_a_shipped_checkpoint_loads_as_the_method_loads_any(
         assert float((ours.state_dict()[name] - value).abs().max()) <= 2e-3 * max(1.0, float(value.abs().max())), name
     weights = sum(path.stat().st_size for path in whole.glob(f"*/{WEIGHTS}"))
     assert sum(path.stat().st_size for path in small.glob(f"*/{PACKED}")) < 0.35 * weights  # of tensors as small as these
+
+
+def test_what_would_be_too_large_is_packed_in_larger_steps(
+    shipped: tuple[Path, Path, dict[str, list[Path]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, small, bases = shipped
+    limit = int(0.95 * sum(path.stat().st_size for path in small.glob(f"*/{PACKED}")))
+    monkeypatch.setattr("models.shipped_checkpoint.LIMIT", limit)
+    step = ship(whole, tmp_path / "smaller", bases)["packing_step"]
+    assert sum(path.stat().st_size for path in (tmp_path / "smaller").glob(f"*/{PACKED}")) <= limit
+    assert read_manifest(small)["packing_step"] == 1
+    assert 1 < step < 3
+    with unpacked(tmp_path / "smaller", bases) as folder:
+        for part in ("denoising_unet", "reference_unet"):
+            ours, theirs = (load_file(place / part / WEIGHTS) for place in (folder, whole))
+            base = load_file(bases[part][0])
+            for name in (name for name in theirs if theirs[name].numel() >= SMALL):
+                spread = (theirs[name] - base.get(name, torch.zeros_like(theirs[name]))).square().mean().sqrt()
+                assert float((ours[name] - theirs[name]).square().mean().sqrt()) < 0.3 * step * float(spread), name
 
 
 def test_another_base_is_refused(shipped: tuple[Path, Path, dict[str, list[Path]]], tmp_path: Path) -> None:
