@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.animator import Animator, Driving, Reference
+from models.checkpoint import read_manifest as read_checkpoint
 from models.clip_dataset import Points, SignalReader
 from models.clip_signals import fit_signals
 from models.cross_driving import LONG_CLIP_BYTES, OF_MOTION, cross_pairs, retargeted_signals, without_retargeting
 from models.fitting import centre_box, fit_frames, fit_points
 from models.methods import method_named
 from models.model_key import ModelKey
+from models.shipped_checkpoint import SHIPPED, shipped_folder
 from models.signal_rows import makers_json, readers
 from models.signals import SignalName, Signals
 from models.train import current_checkpoint
@@ -90,7 +92,7 @@ def generate(lake: Lake, dataset: Dataset, key: ModelKey, driving: DrivenBy = "s
     settle_threads()
     checkpoint = current_checkpoint(lake, dataset, key)
     animator = method.load(key.variant, checkpoint[1] if checkpoint else None)
-    scale = trained_sharpness(lake, dataset, key.method) if "hands" in method.needs else None
+    scale = _hand_scale(lake, dataset, key, checkpoint[1] if checkpoint else None) if "hands" in method.needs else None
     material = Material(poses=found.poses, read=readers(lake, dataset, found.makers, scale), needs=method.needs)
     pairs = cross_pairs(found.clips) if driving == "cross" else [(clip, clip) for clip in found.clips]
     empty = _empty_manifest(key, dataset, found, animator, checkpoint[0] if checkpoint else "", driving)
@@ -103,6 +105,13 @@ def generate(lake: Lake, dataset: Dataset, key: ModelKey, driving: DrivenBy = "s
     write_manifest(folder, manifest)
     lake.put(folder)
     return Generated(folder=folder, manifest=manifest, reused=made.reused, failures=made.failures, left_out=found.left_out)
+
+
+def _hand_scale(lake: Lake, dataset: Dataset, key: ModelKey, checkpoint: Path | None) -> float | None:
+    """The scale of the blur map that the network was trained with: its checkpoint says, the training rows where there is none that does."""
+    folder = shipped_folder(key.method) if key.variant == SHIPPED else checkpoint
+    said = read_checkpoint(folder).get("hand_sharpness_p99") if folder else None
+    return trained_sharpness(lake, dataset, key.method) if said is None else float(said)
 
 
 def _empty_manifest(

@@ -314,6 +314,32 @@ def test_a_batch_is_what_generation_sees_of_the_same_frames(lake: Lake, watcher:
     assert batch.signals.character in batch.signals.caption
 
 
+def test_the_blur_map_has_the_scale_that_the_checkpoint_was_trained_with(
+    lake: Lake, watcher: Watcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also where this lake has trained nothing, as with a checkpoint that is shipped."""
+    write_training_rows(lake, DATASET, "watcher")
+    scale = trained_sharpness(lake, DATASET, "watcher")
+    assert scale is not None
+    lake.delete("training_rows", pc.field("method") == "watcher")
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"files": {}, "hand_sharpness_p99": repr(2 * scale)}))
+    monkeypatch.setattr("models.generate.current_checkpoint", lambda *_: ("an id", folder))
+    assert generate(lake, DATASET, _key()).failures == {}
+    makers = makers_of(DATASET, NEEDS)
+    clip = next(clip for clip in lake.clips(NAME) if clip.split != "train")
+    poses = load_poses(lake, DATASET, [clip])
+    expected, other = (
+        own_driving(clip, Material(poses=poses, read=readers(lake, DATASET, makers, of), needs=NEEDS), (64, 64)).signals.blur
+        for of in (2 * scale, scale)
+    )
+    assert expected is not None
+    assert other is not None
+    assert not torch.equal(expected, other)
+    assert any(driving.signals.blur is not None and torch.equal(driving.signals.blur, expected) for _, driving in watcher.given)
+
+
 def test_generation_gives_the_method_what_it_needs(lake: Lake, watcher: Watcher) -> None:
     write_training_rows(lake, DATASET, "watcher")
     done = generate(lake, DATASET, _key())
