@@ -1,37 +1,29 @@
-"""Waiting for a slot of a pool, said aloud: Dagster waits silently, and neither Ctrl-C nor SIGTERM ends it while it does."""
+"""Waiting for a slot of a pool, said aloud: Dagster waits silently, busily, and neither Ctrl-C nor SIGTERM ends it while it does."""
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import dagster as dg
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._utils.concurrency import ConcurrencyKeyInfo
 from dagster._utils.interrupts import check_captured_interrupt
 
 from assets.run_marks import end_the_dead
 
 _LOOK_EVERY_S = 2.0
+_SLEEP_S = 0.5  # of the run's own loop
 _INTERRUPTED = 130  # as the shell reports a process that Ctrl-C ended
 
 Say = Callable[[str], None]
 
 
-def wait_for_slots(instance: dg.DagsterInstance, pools: Set[str], say: Say) -> None:
-    """Return when each of the pools has a free slot. Before a run and not in it, since Dagster keeps a core busy while it waits."""
-    said = set[str]()
-    while full := [info for info in _infos(instance, pools) if info.limit is not None and len(_holders(info)) >= info.limit]:
-        if not end_the_dead(instance):
-            _say_once(instance, full, said, say)
-            time.sleep(_LOOK_EVERY_S)
-
-
 @contextmanager
 def watched(instance: dg.DagsterInstance, run_id: str, pools: Set[str], say: Say) -> Iterator[None]:
-    """Inside, a step of the run that has to wait says for whom, does not wait for the dead, and can be interrupted."""
+    """Inside, a step of the run that has to wait says for whom, sleeps, does not wait for the dead, and can be interrupted."""
     done = threading.Event()
 
     def watch() -> None:
@@ -44,14 +36,30 @@ def watched(instance: dg.DagsterInstance, run_id: str, pools: Set[str], say: Say
                     _leave(instance, run_id)
 
     watcher = threading.Thread(target=watch, name="pool watch", daemon=True)
-    if pools:
-        watcher.start()
+    with _sleeping() if pools else nullcontext():
+        if pools:
+            watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            if pools:
+                watcher.join()
+
+
+@contextmanager
+def _sleeping() -> Iterator[None]:
+    """Dagster 1.13 means to sleep until it looks at a pool again, takes the minimum with 0, and so keeps a core busy that the other run needs."""
+    hasty = InstanceConcurrencyContext.interval_to_next_pending_claim_check
+
+    def interval(context: InstanceConcurrencyContext) -> float:
+        return _SLEEP_S if context.has_pending_claims() else 0.0
+
+    InstanceConcurrencyContext.interval_to_next_pending_claim_check = interval  # type: ignore[method-assign]
     try:
         yield
     finally:
-        done.set()
-        if pools:
-            watcher.join()
+        InstanceConcurrencyContext.interval_to_next_pending_claim_check = hasty  # type: ignore[method-assign]
 
 
 def _infos(instance: dg.DagsterInstance, pools: Set[str]) -> list[ConcurrencyKeyInfo]:

@@ -16,7 +16,7 @@ from dagster._core.utils import make_new_run_id
 from assets.definitions import definitions
 from assets.demo import DEMO, DEMO_METHODS, DemoPlan, plan_demo
 from assets.partitions import add_partitions, model_partition
-from assets.pool_wait import wait_for_slots, watched
+from assets.pool_wait import watched
 from assets.run_marks import end_the_dead, marked
 from models.model_key import ModelKey
 from pipelines.errors import RotoscopeError, UserError
@@ -46,7 +46,6 @@ def execute(instance: dg.DagsterInstance, job: str, partition: str | None = None
     settings = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})}
     chosen, run_id = _code_location().resolve_job_def(job), make_new_run_id()
     end_the_dead(instance)
-    wait_for_slots(instance, chosen.graph.pools, _say)
     try:
         with marked(instance, run_id), watched(instance, run_id, chosen.graph.pools, _say):
             chosen.execute_in_process(instance=instance, partition_key=partition, run_config=settings, run_id=run_id)
