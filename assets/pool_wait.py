@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import dagster as dg
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
@@ -24,6 +24,9 @@ Say = Callable[[str], None]
 @contextmanager
 def watched(instance: dg.DagsterInstance, run_id: str, pools: Set[str], say: Say) -> Iterator[None]:
     """Inside, a step of the run that has to wait says for whom, sleeps, does not wait for the dead, and can be interrupted."""
+    if not pools:
+        yield
+        return
     done = threading.Event()
 
     def watch() -> None:
@@ -36,15 +39,13 @@ def watched(instance: dg.DagsterInstance, run_id: str, pools: Set[str], say: Say
                     _leave(instance, run_id)
 
     watcher = threading.Thread(target=watch, name="pool watch", daemon=True)
-    with _sleeping() if pools else nullcontext():
-        if pools:
-            watcher.start()
-        try:
+    watcher.start()
+    try:
+        with _sleeping():
             yield
-        finally:
-            done.set()
-            if pools:
-                watcher.join()
+    finally:
+        done.set()
+        watcher.join()
 
 
 @contextmanager
