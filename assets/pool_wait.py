@@ -56,7 +56,7 @@ def _sleeping() -> Iterator[None]:
     def interval(context: InstanceConcurrencyContext) -> float:
         return _SLEEP_S if context.has_pending_claims() else 0.0
 
-    InstanceConcurrencyContext.interval_to_next_pending_claim_check = interval  # type: ignore[method-assign]
+    InstanceConcurrencyContext.interval_to_next_pending_claim_check = interval  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
