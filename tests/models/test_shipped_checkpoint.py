@@ -64,6 +64,10 @@ def test_what_would_be_too_large_is_packed_in_larger_steps(
     assert sum(path.stat().st_size for path in (tmp_path / "smaller").glob(f"*/{PACKED}")) <= limit
     assert read_manifest(small)["packing_step"] == 1
     assert 1 < step < 3
+    monkeypatch.setattr("models.shipped_checkpoint.LIMIT", 1000)
+    with pytest.raises(UserError, match=r"does not fit into 0\.00 MB even in steps 3\.0 times"):
+        ship(whole, tmp_path / "none", bases)
+    assert not (tmp_path / "none").exists()
     with unpacked(tmp_path / "smaller", bases) as folder:
         for part in ("denoising_unet", "reference_unet"):
             ours, theirs = (load_file(place / part / WEIGHTS) for place in (folder, whole))
