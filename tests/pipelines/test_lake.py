@@ -198,12 +198,21 @@ def _write_until_killed(root: Path) -> None:
         step += 1
 
 
+def _until_rows(lake: Lake, rows: int, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while lake.read("training_log").num_rows < rows:
+        assert time.monotonic() < ends, f"the writer has not added its rows within {seconds} s"
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_pandas_duckdb_and_delta_agree_after_overwrite_compaction_and_kill(lake: Lake) -> None:
-    for delay in (0.8, 1.1, 1.7):
+    for delay in (0.0, 0.13, 0.31):
+        rows = lake.read("training_log").num_rows
         writer = multiprocessing.get_context("spawn").Process(target=_write_until_killed, args=(lake.root,))
         writer.start()
-        time.sleep(2 + delay)
+        _until_rows(lake, rows + 10, seconds=240)  # it is at work, however slow the machine; then a moment of any of its writes
+        time.sleep(delay)
         os.kill(writer.pid or 0, signal.SIGKILL)
         writer.join()
         lake.write("training_log", [_log(5000, 0.0)])  # the next commit publishes whatever the killed one left behind
