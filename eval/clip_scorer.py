@@ -115,12 +115,18 @@ class Scorer:
         """ "" for pixel arithmetic."""
         return self.digests.of(metric, pair.clip.clip_id) or ""
 
-    def compute(self, pair: Pair, work: Work, regions: ClipRegions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """(score rows, feature rows) of one clip. Raises ClipError."""
+    def decode(self, pair: Pair) -> tuple[Frames, Frames]:
+        """(prediction, truth) at the protocol's size, uint8 [T, H, W, 3] each. Raises ClipError."""
         row = delivered(pair)
         path = self.lake.path(row["uri"])
         verify_file(path, pair.clip.clip_id, row["sha256"])
-        prediction, truth = bring_to_size(self.protocol, pair.clip.clip_id, read_video(Path(path)), decode_frames(pair.clip))
+        return bring_to_size(self.protocol, pair.clip.clip_id, read_video(Path(path)), decode_frames(pair.clip))
+
+    def compute(
+        self, pair: Pair, work: Work, regions: ClipRegions, decoded: tuple[Frames, Frames]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """(score rows, feature rows) of one clip from what `decode` gave. Raises ClipError."""
+        prediction, truth = decoded
         frames = {source: SeenFrames(self.protocol, side) for source, side in ((TRUTH, truth), (self.named["prediction_id"], prediction))}
         made = {
             key: make_rows(self.protocol, self.networks, key[1], frames[key[0]], wanted, self._feature_name(pair, key[0]))

@@ -7,7 +7,8 @@ cannot be scored is a failed row with its code, never a number.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +17,14 @@ from eval.clip_scorer import Scorer, Work, make_scorer
 from eval.cross_identity import NO_TRUTH
 from eval.predictions import Pair, driven_by_others, pair_clips
 from eval.protocols import protocol_named
+from pipelines.clip import Frames
 from pipelines.errors import ClipError
 from pipelines.lake import Lake
 
 Progress = Callable[[int, int], None]
+Decoded = Callable[[], tuple[Frames, Frames]]
+"""(prediction, truth) as soon as they are there; raises what decoding them raised."""
+
 _CLIPS_PER_COMMIT = 16
 
 
@@ -93,14 +98,32 @@ def _score_batch(
     regions = scorer.regions.load([pair.clip for pair, work in planned if isinstance(work, Work) and work], scorer.protocol)
     scores: list[dict[str, Any]] = []
     features: list[dict[str, Any]] = []
-    for pair, work in planned:
-        new_scores, new_features = _score_clip(scorer, pair, work, regions.get(pair.clip.clip_id, _no_regions), report)
+    for pair, work, decoded in _decoded_ahead(scorer, planned):
+        new_scores, new_features = _score_clip(scorer, pair, work, regions.get(pair.clip.clip_id, _no_regions), decoded, report)
         scores, features = scores + new_scores, features + new_features
         if progress is not None:
             progress(report.scored + report.cached + len(report.failed), report.clips)
     report.features += len(features)
     scorer.lake.write("metric_features", features, lineage)
     scorer.lake.write("scores", scores, lineage)
+
+
+def _decoded_ahead(scorer: Scorer, planned: Sequence[tuple[Pair, Work | ClipError]]) -> Iterator[tuple[Pair, Work | ClipError, Decoded]]:
+    """The clips in order, each with its frames; while one is scored, the next is being decoded, and no more than that one."""
+    with ThreadPoolExecutor(1, "decode") as decoder:
+        ready = None
+        for pair, work in planned:
+            needs_frames = isinstance(work, Work) and bool(work)
+            following = pair, work, decoder.submit(scorer.decode, pair).result if needs_frames else _no_frames
+            if ready is not None:
+                yield ready
+            ready = following
+        if ready is not None:
+            yield ready
+
+
+def _no_frames() -> tuple[Frames, Frames]:
+    raise AssertionError("nothing of this clip is to be computed")
 
 
 def _no_regions() -> ClipRegions:
@@ -115,13 +138,13 @@ def _plan(scorer: Scorer, pair: Pair) -> Work | ClipError:
 
 
 def _score_clip(
-    scorer: Scorer, pair: Pair, work: Work | ClipError, regions: Callable[[], ClipRegions], report: ScoreReport
+    scorer: Scorer, pair: Pair, work: Work | ClipError, regions: Callable[[], ClipRegions], decoded: Decoded, report: ScoreReport
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(score rows, feature rows) of one clip; a clip that cannot be scored gives failed rows."""
     try:
         if isinstance(work, ClipError):
             raise work
-        made = scorer.compute(pair, work, regions()) if work else ([], [])
+        made = scorer.compute(pair, work, regions(), decoded()) if work else ([], [])
     except ValueError as error:  # a network gave NaN
         failure = ClipError("extractor_failed", pair.clip.clip_id, str(error), "check the weights and the frames")
     except ClipError as error:

@@ -106,7 +106,7 @@ def convolutions(dimensions: int, channels: tuple[int, ...], strides: tuple[int 
     for inputs, outputs, stride in zip(channels[:-1], channels[1:], strides, strict=True):
         layer = convolution(inputs, outputs, 3, stride=stride, padding=1, bias=False)  # type: ignore[arg-type]  # tuple length follows `dimensions`
         nn.init.orthogonal_(layer.weight, gain=2**0.5, generator=generator)
-        layers += [layer, nn.ReLU()]
+        layers += [layer, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers).eval().requires_grad_(False)
 
 
