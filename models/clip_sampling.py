@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +21,7 @@ from models.latents import LatentCodec
 from models.limb_warp import LimbWarp
 from models.noise import make_scheduler
 from models.on_device import device_of, on_device
+from models.reference_attention import ReferenceBank
 from models.sampling_loop import Predict, WeightsOf, WindowsAt, sample_windows
 from models.stage_loss import Denoiser
 from models.training_loop import generator_for
@@ -109,6 +111,11 @@ class ClipCondition(Generic[AnyCondition]):
         """The condition of a window's frames."""
         return self.of(self._still_of(frames), frames)
 
+    def near(self, device: torch.device) -> ClipCondition[AnyCondition]:
+        """The same with what holds for every frame on `device`, so that each window sees the same tensors."""
+        alone = replace(self.still, warped=None)
+        return replace(self, still=replace(on_device(alone, device), warped=self.still.warped))
+
     def part(self, frames: list[int]) -> ClipCondition[AnyCondition]:
         """The condition of some frames as a clip of its own."""
         of = self.of
@@ -196,15 +203,17 @@ def generate_latents(
     if noise is None:
         noise = initial_noise(condition.frames, latent.shape[1:], seed, shared=sampling.shared_noise, std=sampling.noise_std).to(latent)
     fixed = uniform_windows(condition.frames, sampling.window, sampling.overlap)
-    made = sample_windows(
-        predictor(network, condition, guided or usual_guidance(sampling.guidance_scale), null),
-        noise,
-        make_scheduler(network.noise),
-        sampling.steps,
-        windows_at or (lambda _: fixed),
-        weights_of,
-        advance,
-    )
+    bank = getattr(network, "bank", None)
+    with bank.remembering() if isinstance(bank, ReferenceBank) else nullcontext():
+        made = sample_windows(
+            predictor(network, condition.near(noise.device), guided or usual_guidance(sampling.guidance_scale), null),
+            noise,
+            make_scheduler(network.noise),
+            sampling.steps,
+            windows_at or (lambda _: fixed),
+            weights_of,
+            advance,
+        )
     return network.additions.restored(made[None], anchor_of(condition.still))[0]
 
 

@@ -12,16 +12,24 @@ Both sides are attention processors set by name, so that no module is patched an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from models.guidance import AnyCondition
+
 Fusion = Literal["full", "midup"]
 """All sites (AnimateAnyone, HFCA, HIA), or those of the middle and up blocks (MagicAnimate)."""
+
+
+Seen = tuple[Tensor | None, ...]
+"""What a writer saw of the references."""
 
 
 class ReferenceBank:
@@ -34,6 +42,7 @@ class ReferenceBank:
         self.tokens: dict[str, Tensor] = {}
         self.dropped: Tensor | None = None  # [R] bool
         self._holders = 0
+        self._remembered: list[tuple[Seen, dict[str, Tensor]]] | None = None  # None: nothing is to be remembered
 
     def clear(self) -> None:
         """Forget everything; call after every forward and backward pass, or the next sample sees this one's reference."""
@@ -54,6 +63,34 @@ class ReferenceBank:
             self._holders -= 1
             if not self._holders:
                 self.clear()
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Within, `fill` runs the writer once for a reference: for the sampling of a clip, whose windows and steps all have the same one.
+
+        No weight of the writer may change within.
+        """
+        self._remembered = []
+        try:
+            yield
+        finally:
+            self._remembered = None
+
+    def fill(self, condition: AnyCondition, write: Callable[[AnyCondition], None]) -> None:
+        """The tokens that `write` leaves for the references of `condition`, or left for these very tensors before; and which are dropped."""
+        self.dropped = condition.dropped
+        if self._remembered is None:
+            write(condition)
+            return
+        seen = tuple(getattr(condition, name) for name in condition.per_reference if name != "dropped")
+        known = next((tokens for before, tokens in self._remembered if all(map(operator.is_, before, seen))), None)
+        if known is None:
+            write(condition)
+            known = dict(self.tokens)
+        else:
+            self.tokens.update(known)
+        others = [entry for entry in self._remembered if entry[1] is not known]
+        self._remembered = [*others[-1:], (seen, known)]  # two: guidance asks for the reference and for nothing in turns
 
     def for_rows(self, name: str, rows: int) -> tuple[Tensor, Tensor | None]:
         """(tokens [B, L, C], dropped [B] or None): each reference serves B / R consecutive rows. KeyError names a missing layer."""

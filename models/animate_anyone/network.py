@@ -92,7 +92,7 @@ class AnimateAnyone(nn.Module):
         """Prediction for noisy latents [R, K, C, h, w] at timesteps [R] or [R * K]; same shape as `noisy`."""
         each = noisy.shape[1]
         with self.bank.held():
-            self.write(condition)
+            self.bank.fill(condition, self.write)
             with self.stem.adding(self.stem_features(condition, each)):
                 residuals = self.control(noisy, timesteps, condition)
                 out = denoise(self.made_of.denoising_unet, noisy, timesteps, self.tokens(condition), **residuals)
@@ -103,8 +103,7 @@ class AnimateAnyone(nn.Module):
         return condition.image_tokens * float(self.config.network.image_condition != "controlnet")
 
     def write(self, condition: ReferenceCondition) -> None:
-        """Run the reference network once, on the clean latent at t = 0 (or the picture), to fill the bank."""
-        self.bank.dropped = condition.dropped
+        """Run the reference network, on the clean latent at t = 0 (or the picture), to fill the bank."""
         if self.made_of.reference_unet is not None:
             still = torch.zeros_like(condition.dropped, dtype=torch.long)
             self.made_of.reference_unet(condition.reference_latent, still, encoder_hidden_states=condition.image_tokens)

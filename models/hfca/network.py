@@ -86,7 +86,7 @@ class Hfca(nn.Module):
         if parts.temporal_layers is not None:
             parts.temporal_layers.frames = each
         with self.bank.held():
-            self.write(condition)
+            self.bank.fill(condition, self.write)
             with self.stem.adding(self.stem_features(condition, each)):
                 output = denoise(parts.denoising_unet, noisy, timesteps, condition.image_tokens)
         return self.additions.with_skip(output, noisy, timesteps, self.scheduler)
@@ -103,9 +103,8 @@ class Hfca(nn.Module):
         self.bank.tokens.update(zip(self.sites, fused, strict=True))
 
     def _run_reference(self, condition: HfcaCondition) -> None:
-        """Run the Reference ProcessingNet once, on the clean latent at t = 0."""
+        """Run the Reference ProcessingNet, on the clean latent at t = 0."""
         still = torch.zeros(len(condition.reference_latent), dtype=torch.long, device=condition.reference_latent.device)
-        self.bank.dropped = condition.dropped
         self.made_of.reference_net(condition.reference_latent, still, encoder_hidden_states=condition.image_tokens)
 
     @torch.no_grad()

@@ -87,17 +87,16 @@ class Hia(nn.Module):
         with self.bank.held(), ExitStack() as stack:
             residuals = {}
             if torch.is_grad_enabled() or not condition.dropped.all():
-                self.write(condition)
+                self.bank.fill(condition, self.write)
                 residuals = self.controlled(noisy, timesteps, condition)
             stack.enter_context(self.stem.adding(hinted(None, self.hint, condition, noisy.shape[1])))
             output = denoise(self.denoiser, noisy, timesteps, condition.image_tokens, **residuals)
         return self.additions.with_skip(output, noisy, timesteps, self.scheduler)
 
     def write(self, condition: HiaCondition) -> None:
-        """Run the appearance encoder once, on the clean latent at t = 0, to fill the bank."""
+        """Run the appearance encoder, on the clean latent at t = 0, to fill the bank."""
         latent = condition.reference_latent
         still = torch.zeros(len(latent), dtype=torch.long, device=latent.device)
-        self.bank.dropped = condition.dropped
         self.appearance(latent, still, encoder_hidden_states=condition.image_tokens)
 
     def controlled(self, noisy: Tensor, timesteps: Tensor, condition: HiaCondition) -> dict[str, Any]:

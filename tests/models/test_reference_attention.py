@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from models.animate_anyone.config import AnimateAnyoneConfig
+from models.animate_anyone.network import ReferenceCondition, fresh_network
+from models.animate_anyone.sampling import animate_latents
+from models.clip_sampling import ClipCondition, with_poses
+from models.demo_additions import DemoAdditions
+from models.guidance import Condition
 from models.reference_attention import ReferenceBank, freeze_unused_tail, read_reference, spatial_sites, write_reference
 from models.temporal_attention import with_motion
 from models.unet_shape import UnetShape, make_motion, make_unet
@@ -232,3 +240,48 @@ def test_a_bank_held_for_the_backward_pass_outlives_the_forward_pass(pair: tuple
         with bank.held():
             assert not bank.tokens  # the next forward pass sees nothing of it
     assert not bank.tokens
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_clip_runs_its_reference_once_and_comes_out_the_same(tiny: AnimateAnyoneConfig, scale: float) -> None:
+    torch.manual_seed(0)
+    network = fresh_network(replace(tiny, network=replace(tiny.network, additions=DemoAdditions()))).eval()
+    sampling = replace(tiny.sampling, steps=3, window=4, overlap=1, guidance_scale=scale)
+    runs: list[Tensor] = []
+    network.made_of.reference_unet.register_forward_pre_hook(lambda module, inputs: runs.append(inputs[0]))
+
+    def clip(seed: int) -> ClipCondition[ReferenceCondition]:
+        generator = torch.Generator().manual_seed(seed)
+        still = ReferenceCondition(reference_latent=torch.randn(1, 16, 8, 8, generator=generator), dropped=torch.tensor([False]),
+                                   image_tokens=torch.randn(1, 1, network.made_of.denoising_unet.config.cross_attention_dim),
+                                   pose=torch.empty(0, 3, 32, 32), reference_image=torch.zeros(1, 3, 32, 32))  # fmt: skip
+        return with_poses(still, torch.rand(10, 3, 32, 32, generator=generator))
+
+    first, second = clip(1), clip(2)
+    made = animate_latents(network, first, sampling, 0)
+    windows = 3 * 3
+    assert len(runs) == (1 if scale == 1 else 1 + windows)  # what nothing is, is made anew for every window
+    assert not torch.equal(animate_latents(network, second, sampling, 0), made)  # another clip's reference is not this one's
+    runs.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReferenceBank, "remembering", lambda bank: nullcontext())
+        torch.testing.assert_close(animate_latents(network, first, sampling, 0), made, rtol=0, atol=0)
+    assert len(runs) == (windows if scale == 1 else 2 * windows)
+
+
+def test_changed_weights_are_seen_after_a_clip(pair: tuple[torch.nn.Module, torch.nn.Module, ReferenceBank]) -> None:
+    writer, _, bank = pair
+    latents, _, tokens = _inputs(1)
+    condition = Condition(reference_latent=latents, image_tokens=tokens, pose=torch.empty(0), dropped=torch.tensor([False]))
+
+    def filled() -> Tensor:
+        with bank.held():
+            bank.fill(condition, lambda here: writer(here.reference_latent, torch.zeros(1), encoder_hidden_states=here.image_tokens))
+            return bank.tokens[spatial_sites(writer)[-1]].clone()
+
+    with torch.no_grad(), bank.remembering():
+        before = filled()
+        writer.get_parameter("conv_in.weight").mul_(2)
+        assert torch.equal(filled(), before)
+    with torch.no_grad():
+        assert not torch.equal(filled(), before)
