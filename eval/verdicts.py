@@ -33,7 +33,11 @@ def _shared(others: Sequence[Cells], floor: Cells, better: bool) -> tuple[str, l
     if len(group) < 2:
         return "", []
     names = [_name(cells) for cells in group]
-    said = "beat copying the reference frame on every metric" if better else "do not beat copying the reference frame on any metric"
+    said = (
+        "beat copying the reference frame on every metric of the main table"
+        if better
+        else "do not beat copying the reference frame on any metric of the main table"
+    )
     return f"{', '.join(names[:-1])} and {names[-1]} {said}.", group
 
 
@@ -71,10 +75,10 @@ def _verdict(cells: Cells, floor: Cells) -> str:
         return f"{name} shares no number with copying the reference frame."
     won, lost = [m for m, better in answer.items() if better], [m for m, better in answer.items() if not better]
     start = {
-        0: "does not beat copying the reference frame on any metric",
-        len(answer): "beats copying the reference frame on every metric",
+        0: "does not beat copying the reference frame on any metric of the main table",
+        len(answer): "beats copying the reference frame on every metric of the main table",
     }
-    text = f"{name} {start.get(len(won), f'beats copying the reference frame on {len(won)} of {len(answer)} metrics')}."
+    text = f"{name} {start.get(len(won), f'beats copying the reference frame on {len(won)} of {len(answer)} metrics of the main table')}."
     if won and lost:
         text += f" Better: {', '.join(METRICS[m].title for m in won)}."
     if lost:
