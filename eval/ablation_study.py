@@ -18,6 +18,7 @@ from pipelines.lake import Lake
 from pipelines.tables import one_of
 
 Interval = tuple[float, float]
+Sums = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,12 +34,16 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Number:
-    """A mean over seeds; `interval` is None where there is too little to say."""
+    """A mean over seeds; `interval` is None where there is too little to say.
+
+    sides: of a difference, what it is the difference of: this row and the other on the seeds, clips and frames that both have.
+    """
 
     value: float
     interval: Interval | None
     seeds: int
     clips: int
+    sides: tuple[float, float] | None = None
 
     @property
     def beyond(self) -> bool:
@@ -94,46 +99,56 @@ class Run:
             clips = max(self._values[seed, metric]["clips"] or 0 for seed in found)
             return Number(value=mean, interval=interval_of_seeds([*found.values()]), seeds=len(found), clips=clips)
         seeds, clip_ids = self._common(metric, self)
-        sums, counts = self._table(metric, seeds, clip_ids)
+        sums, counts = self._tables(self, metric, seeds, clip_ids)[0]
         interval = bootstrap_seeds(sums, counts) if len(seeds) == len(found) and clip_ids else None
         return Number(value=mean, interval=interval, seeds=len(found), clips=len(clip_ids))
 
     def less(self, full: Run, metric: str) -> Number | None:
-        """This row minus the full method, on the seeds and clips that both have."""
+        """This row minus the full method, on the seeds, clips and frames that both have."""
         if METRICS[metric].kind == "set":
             return self._less_of_sets(full, metric)
         seeds, clips = self._common(metric, full)
         if not seeds or not clips:
             return None
-        mine, theirs = self._table(metric, seeds, clips), full._table(metric, seeds, clips)
+        mine, theirs = self._tables(full, metric, seeds, clips)
         ratios = [sums.sum(axis=1) / counts.sum(axis=1) for sums, counts in (mine, theirs)]
-        interval = bootstrap_seeds(*mine, less=theirs)
-        return Number(value=float((ratios[0] - ratios[1]).mean()), interval=interval, seeds=len(seeds), clips=len(clips))
+        return Number(value=float((ratios[0] - ratios[1]).mean()), interval=bootstrap_seeds(*mine, less=theirs), seeds=len(seeds),
+                      clips=len(clips), sides=(float(ratios[0].mean()), float(ratios[1].mean())))  # fmt: skip
 
     def _less_of_sets(self, full: Run, metric: str) -> Number | None:
         pairs = {seed: (self.value_of(seed, metric), full.value_of(seed, metric)) for seed in self.seeds if seed in full.seeds}
-        found = [mine - theirs for mine, theirs in pairs.values() if mine is not None and theirs is not None]
-        if not found:
+        both = [(mine, theirs) for mine, theirs in pairs.values() if mine is not None and theirs is not None]
+        if not both:
             return None
-        clips = max(int(self._values[seed, metric]["clips"] or 0) for seed in pairs)
-        return Number(value=math.fsum(found) / len(found), interval=interval_of_seeds(found), seeds=len(found), clips=clips)
+        found, clips = [mine - theirs for mine, theirs in both], max(int(self._values[seed, metric]["clips"] or 0) for seed in pairs)
+        mine, theirs = (math.fsum(values) / len(both) for values in zip(*both, strict=True))
+        return Number(
+            value=math.fsum(found) / len(found), interval=interval_of_seeds(found), seeds=len(found), clips=clips, sides=(mine, theirs)
+        )
 
     def _common(self, metric: str, other: Run) -> tuple[list[int], list[str]]:
-        """(seeds, clips) of which both have a score of the same frames and the same true clip, in every one of the seeds."""
+        """(seeds, clips) of which both have a score of the same true clip, with a frame that both count, in every one of the seeds."""
         mine, theirs = self._scores.get(metric, {}), other._scores.get(metric, {})
         seeds = sorted(mine.keys() & theirs.keys())
         clips = set.intersection(*(mine[seed].keys() & theirs[seed].keys() for seed in seeds)) if seeds else set[str]()
-        return seeds, sorted(clip for clip in clips if all(_same(mine[seed][clip], theirs[seed][clip]) for seed in seeds))
+        return seeds, sorted(clip for clip in clips if all(_both(mine[seed][clip], theirs[seed][clip]) for seed in seeds))
 
-    def _table(self, metric: str, seeds: Sequence[int], clips: Sequence[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(sums, counts) [S, N]."""
-        rows = [[self._scores[metric][seed][clip] for clip in clips] for seed in seeds]
-        sums, counts = (np.array([[row[name] for row in line] for line in rows], dtype=np.float64) for name in ("sum", "count"))
-        return sums.reshape(len(seeds), len(clips)), counts.reshape(len(seeds), len(clips))
+    def _tables(self, other: Run, metric: str, seeds: Sequence[int], clips: Sequence[str]) -> tuple[Sums, Sums]:
+        """(sums, counts) [S, N] of this run and of the other, over the frames that both count."""
+        pairs = [[_both(self._scores[metric][seed][clip], other._scores[metric][seed][clip]) for clip in clips] for seed in seeds]
+        numbers = np.array(pairs, dtype=np.float64).reshape(len(seeds), len(clips), 3)
+        return (numbers[..., 0], numbers[..., 2]), (numbers[..., 1], numbers[..., 2])
 
 
-def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return bool(a["count"] == b["count"] and a["truth_sha256"] == b["truth_sha256"])
+def _both(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, float, int] | None:
+    """(sum of the one, sum of the other, frames) over the frames that both count: a face, say, that is found in both; None where there are none."""
+    if mine["truth_sha256"] != theirs["truth_sha256"]:
+        return None
+    ours, others = mine.get("per_frame"), theirs.get("per_frame")
+    if ours is None or others is None or len(ours) != len(others):
+        return (mine["sum"], theirs["sum"], mine["count"]) if mine["count"] == theirs["count"] else None
+    found = [(one, other) for one, other in zip(ours, others, strict=True) if one is not None and other is not None]
+    return (math.fsum(one for one, _ in found), math.fsum(other for _, other in found), len(found)) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +193,7 @@ def run_study(lake: Lake, rows: Sequence[Wanted], *, full: str, protocol: str, d
                  runs={wanted.label: _run(wanted, benchmark, scores) for wanted in rows})  # fmt: skip
 
 
-_SCORE_COLUMNS = ["prediction_id", "clip_id", "metric", "sum", "count", "truth_sha256", "status"]
+_SCORE_COLUMNS = ["prediction_id", "clip_id", "metric", "sum", "count", "per_frame", "truth_sha256", "status"]
 
 
 def _run(wanted: Wanted, benchmark: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]) -> Run:

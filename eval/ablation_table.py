@@ -196,10 +196,9 @@ def _surely(study: Study, label: str, metric: str) -> str:
 
 
 def _pair(study: Study, label: str, metric: str) -> str:
-    """Full against ablated, the full one from the difference, so that both are of the same clips."""
-    full, ablated = study.runs[study.full].number(metric), study.runs[label].number(metric)
-    texts = [_NONE if number is None else shown(METRICS[metric], number.value) for number in (full, ablated)]
-    return " against ".join(texts)
+    """Full against ablated, both of what the difference is of: the seeds, clips and frames that both have."""
+    ablated, full = study.differences[label, metric].sides or (None, None)
+    return " against ".join(_NONE if value is None else shown(METRICS[metric], value) for value in (full, ablated))
 
 
 def tidy_csv(study: Study, table: AblationTable) -> str:

@@ -109,6 +109,31 @@ def test_findings_say_what_moved_what_it_is_for_and_where_the_full_method_does_n
     assert "does not win in" in better
 
 
+def test_a_difference_is_of_the_frames_that_both_have() -> None:
+    """A face that one of two methods spoils leaves its frame to neither: here the full method's worst frames have no face to compare."""
+    ours = [[0.9, 0.8, 0.2, 0.1], [0.9, 0.8, None, None]]
+
+    def run(label: str, variant: str, frames: list[float | None]) -> Run:
+        found = [value for value in frames if value is not None]
+        named = {"seed": 0, "prediction_id": variant, "metric": "csim", "value": sum(found) / len(found), "clips": 2}
+        scores = [{"prediction_id": variant, "clip_id": f"c{clip}", "metric": "csim", "sum": sum(found), "count": len(found),
+                   "per_frame": [None, *frames], "truth_sha256": "t", "status": "ok"} for clip in range(2)]  # fmt: skip
+        return Run(Wanted(label=label, method="hfca", variant=variant, aims=("csim",)), [named], scores)
+
+    runs = {WITHOUT: run(WITHOUT, "demo-no_ipm", [0.7, 0.6, None, None]), FULL: run(FULL, "demo", list(ours[0]))}
+    study = Study(protocol="demo", dataset="people", split="test", full=FULL, runs=runs)
+    difference = study.differences[WITHOUT, "csim"]
+    assert difference.value == pytest.approx(-0.2)
+    assert difference.sides == (pytest.approx(0.65), pytest.approx(0.85))
+    assert (difference.clips, difference.interval) == (2, (pytest.approx(-0.2), pytest.approx(-0.2)))
+    number = runs[FULL].number("csim")
+    assert number is not None
+    assert number.value == pytest.approx(0.5)  # of its own frames, all of them: less than the row it beats
+    assert "the full method wins, beyond the interval (0.850 against 0.650)" in findings(study)[0]
+    apart = {WITHOUT: run(WITHOUT, "demo-no_ipm", [None, None, 0.7, 0.6]), FULL: run(FULL, "demo", ours[1])}
+    assert (WITHOUT, "csim") not in Study(protocol="demo", dataset="people", split="test", full=FULL, runs=apart).differences
+
+
 def test_the_papers_numbers_and_ours_never_share_a_column() -> None:
     table = ablation_table(_study(-0.5), title="HFCA, Table 3", paper="hfca", number="3")
     joined = table.joined()
