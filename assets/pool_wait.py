@@ -56,11 +56,11 @@ def _sleeping() -> Iterator[None]:
     def interval(context: InstanceConcurrencyContext) -> float:
         return _SLEEP_S if context.has_pending_claims() else 0.0
 
-    InstanceConcurrencyContext.interval_to_next_pending_claim_check = interval  # type: ignore[method-assign,assignment]
+    InstanceConcurrencyContext.interval_to_next_pending_claim_check = interval  # type: ignore[method-assign,assignment]  # a method, named `context`
     try:
         yield
     finally:
-        InstanceConcurrencyContext.interval_to_next_pending_claim_check = hasty  # type: ignore[method-assign]
+        InstanceConcurrencyContext.interval_to_next_pending_claim_check = hasty  # type: ignore[method-assign]  # put back
 
 
 def _infos(instance: dg.DagsterInstance, pools: Set[str]) -> list[ConcurrencyKeyInfo]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -140,7 +141,7 @@ def fid_of_peer(videos: Videos) -> float:
     with tempfile.TemporaryDirectory() as root:
         folders = [_pngs(Path(root) / side, (pair[at] for pair in videos)) for at, side in enumerate(("generated", "true"))]
         resizer = make_resizer("PIL", False, "bicubic", (size, size))
-        kept = {"verbose": False, "device": torch.device("cpu"), "num_workers": 2}  # workers: as many as the cores here
+        kept = {"verbose": False, "device": torch.device("cpu"), "num_workers": os.cpu_count()}
         with contextlib.redirect_stdout(io.StringIO()):
             return float(compute_fid(*folders, custom_feat_extractor=features, custom_fn_resize=resizer, **kept))
 
@@ -213,6 +214,7 @@ def measure(options: argparse.Namespace, root: Path) -> None:
         ours = by_us(lake, prediction_id)
         off = {metric: abs(peer(videos) / ours[metric] - 1) for metric, (peer, _) in PEERS.items()}
         assert all(off[metric] <= tolerance for metric, (_, tolerance) in PEERS.items()), off
+        assert abs(fid_from_memory(videos) / ours["fid"] - 1) <= 1e-6
         in_memory = [fid_from_memory if metric == "fid" else peer for metric, (peer, _) in PEERS.items()]
         sides = {
             "ours": lambda: by_us(lake, prediction_id),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from models.hia.sampling import (
 from models.hia.stages import stage_loss, start, train_stage
 from models.latents import LatentCodec
 from models.noise import make_scheduler
+from models.reference_attention import ReferenceBank
 from models.signals import Signals
 from models.stage_training import StageRun
 from tests.models.tiny_hia import SIZE, TINY, awake, condition_for, with_signals
@@ -103,6 +105,24 @@ def test_the_three_forms_on_a_linear_model(form: Any, scale: float, noise: float
     guided, passes = _one_step(Sampling(acfg_form=form, guidance_scale=scale))
     assert guided == pytest.approx(noise, rel=1e-4)
     assert passes == (0 if scale == 1.0 else 1)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(acfg=False, steps=3), Sampling(guidance_scale=2.0, steps=3)])
+def test_a_reference_that_is_read_once_gives_the_same_clip(sampling: Sampling) -> None:
+    torch.manual_seed(0)
+    network, condition, read = fresh_network(TINY).eval(), condition_for(TINY, each=6), list[int]()
+    network.appearance.register_forward_pre_hook(lambda module, inputs: read.append(1))
+    whole, windowed = with_frames(condition, condition.pose, condition.blur), replace(sampling, window=4, overlap=2)
+
+    def made() -> Tensor:
+        read.clear()
+        return generate_latents(network, whole, windowed, 0, guided=animation_cfg(windowed))
+
+    once, times = made(), len(read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReferenceBank, "remembering", lambda bank: nullcontext())
+        torch.testing.assert_close(made(), once, rtol=0, atol=0)
+    assert (times, len(read)) == (1, 2 * 3)  # windows x steps
 
 
 def test_without_animation_cfg_the_unconditional_branch_never_runs() -> None:
