@@ -34,14 +34,14 @@ def anonymous_mb() -> float:
 
 
 @contextmanager
-def peak_mb() -> Iterator[list[float]]:
-    """[peak of this process's anonymous memory while inside], MB."""
+def peak_mb(every: float = 0.01) -> Iterator[list[float]]:
+    """[peak of this process's anonymous memory while inside], MB, looked at every so many seconds."""
     peak, over = [0.0], threading.Event()
 
     def watch() -> None:
         while not over.is_set():
             peak[0] = max(peak[0], anonymous_mb())
-            time.sleep(0.01)
+            time.sleep(every)
 
     thread = threading.Thread(target=watch)
     thread.start()

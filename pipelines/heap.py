@@ -33,6 +33,16 @@ def map_large_blocks() -> None:
     _tell_malloc(_M_MMAP_THRESHOLD, _LARGE)
 
 
+def give_back_freed_pages() -> None:
+    """What this process has freed goes back to the system, from the middle of its heap as well: for the moment between two phases of work.
+
+    A millisecond; where the C library is not glibc, nothing.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def _tell_malloc(name: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

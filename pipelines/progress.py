@@ -18,7 +18,7 @@ class Progress:
     def __init__(self, total: int, unit: str, label: str, *, shown: bool = True) -> None:
         self._total, self._unit, self._label = total, unit, label
         self._done, self._started = 0, time.monotonic()
-        self._last = self._started
+        self._last, self._said = self._started, -1
         self._shown, self._lines = shown, shown and not sys.stderr.isatty()
         self._bar = None
         if shown and not self._lines:
@@ -45,9 +45,11 @@ class Progress:
         """Leave the terminal tidy."""
         if self._bar is not None:
             self._bar.close()
-        self._say()
+        if self._said != self._done:  # the last thing may have had its line already
+            self._say()
 
     def _say(self) -> None:
+        self._said = self._done
         if self._lines:
             print(self.line(), file=sys.stderr, flush=True)
         if self._shown and Progress.listener is not None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from models.animator import Driving, Reference
-from models.clip_dataset import PoseStyle, draw_poses, to_frames, to_signed, to_unit
-from models.clip_sampling import warped_latents
+from models.clip_dataset import PoseStyle, to_frames, to_signed
+from models.clip_sampling import DrawnPoses, warped_latents
 from models.demo_additions import DemoAdditions
 from models.guidance import guide
 from models.latents import LatentCodec
@@ -46,22 +46,6 @@ class Poses(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, frames: list[int]) -> Tensor: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SkeletonPoses:
-    """Pose images of [F, 133, 2] points, drawn for the window that asks: no more of them than a window's exist."""
-
-    points: Points
-    scores: Scores
-    size: tuple[int, int]  # height, width
-    style: PoseStyle
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    def __getitem__(self, frames: list[int]) -> Tensor:
-        return to_unit(draw_poses(self.points[frames], self.scores[frames], self.size, self.style))
 
 
 # --- denoising a whole clip ------------------------------------------------------------------------------------------
@@ -247,7 +231,7 @@ def animate(
     steer = steering(target, sampling.hjb)
     anchored = sampling.anchor_reference_pose
     points, scores = with_reference_pose(reference, driving) if anchored else (driving.points, driving.scores)
-    poses = SkeletonPoses(points, scores, config.size, PoseStyle(style=config.network.pose_drawing))
+    poses = DrawnPoses(points, scores, config.size, PoseStyle(style=config.network.pose_drawing))
     steer = behind_anchor(steer) if anchored else steer
     anchor = anchor_latents(codec, config.additions, reference, replace(driving, points=points, scores=scores)).to(still.reference_latent)
     if config.additions.warp:

@@ -36,7 +36,12 @@ def load_strictly(kind: Any, folder: Path, device: str) -> Any:
 
     Raises UserError where a parameter is missing, has another shape, or is unknown, or where the file is none of its kind.
     """
-    only_tensors = {} if kind.__module__.startswith("diffusers") else {"weights_only": True}  # diffusers always does
+    only_tensors: dict[str, bool] = {}
+    if not kind.__module__.startswith("diffusers"):  # which opens plain tensors only, and shows no bar
+        from transformers.utils.logging import disable_progress_bar
+
+        only_tensors = {"weights_only": True}
+        disable_progress_bar()  # a bar over the seconds of opening, amid the lines of the run that waits for it
     try:
         model, info = kind.from_pretrained(str(folder), local_files_only=True, output_loading_info=True, **only_tensors)
     except Exception as error:  # each library has its own types for a file that is not what it should be

@@ -21,8 +21,8 @@ from models.animate_anyone.sampling import animate
 from models.animator import Driving, Reference
 from models.checkpoint import save_checkpoint
 from models.chosen_checkpoint import Chosen, choose_checkpoint
-from models.clip_dataset import TrainingClip, draw_poses, to_unit
-from models.clip_sampling import DECODED_AT_ONCE, DrawnPoses
+from models.clip_dataset import TrainingClip, to_unit
+from models.clip_sampling import DECODED_AT_ONCE
 from models.diffusion_method import DiffusionAnimator
 from models.latents import LatentCodec
 from models.written_clip import write_pieces
@@ -485,16 +485,6 @@ def test_pieces_are_the_whole_clip(tiny: AnimateAnyoneConfig, checkpoint: Path, 
     pieces = list(animator.in_pieces(_shown(128), _driven(DECODED_AT_ONCE + 3), 0))
     assert [len(piece) for piece in pieces] == [DECODED_AT_ONCE, 3]
     np.testing.assert_array_equal(np.concatenate(pieces), animator(_shown(128), _driven(DECODED_AT_ONCE + 3), 0))
-
-
-def test_poses_are_drawn_when_a_window_asks_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.clip_sampling._DRAWN_BYTES", 4 * 32 * 32 * 3)
-    points, scores = _driven(300).points, _driven(300).scores
-    poses = DrawnPoses(points, scores, (32, 32))
-    assert len(poses) == 300
-    for window in ([0, 1, 2], [250, 7, 299], [7, 299, 3]):
-        torch.testing.assert_close(poses[window], to_unit(draw_poses(points[window], scores[window], (32, 32))), rtol=0, atol=0)
-        assert len(poses._kept) <= 4
 
 
 def test_no_array_of_pictures_as_long_as_a_long_clip_is_made(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.animator import Driving, Reference
 from models.clip_dataset import PoseStyle
+from models.clip_sampling import DrawnPoses
 from models.demo_additions import DemoAdditions
 from models.latents import LatentCodec
 from models.signals import Signals
@@ -21,7 +22,6 @@ from models.stable_animator.face_optimisation import Hjb
 from models.stable_animator.id_adapter import spatial_sites, temporal_sites
 from models.stable_animator.network import StableAnimator, SvdCondition, fresh_network, nothing_dropped, null_condition
 from models.stable_animator.sampling import (
-    SkeletonPoses,
     animate,
     behind_anchor,
     clip_denoiser,
@@ -296,10 +296,10 @@ def test_driving_boxes_are_those_of_the_signals(codec: LatentCodec) -> None:
 def test_poses_are_drawn_in_the_style_asked_for() -> None:
     points, scores = _figure(2)
     scores = scores * 0.5
-    drawn = SkeletonPoses(points, scores, (32, 32), PoseStyle(style="confidence"))[[1]]
+    drawn = DrawnPoses(points, scores, (32, 32), PoseStyle(style="confidence"))[[1]]
     expected = draw_skeleton(points[1], scores[1], 32, 32, style="confidence")
     torch.testing.assert_close(drawn[0], torch.from_numpy(expected).permute(2, 0, 1).float() / 255)
-    assert (drawn != SkeletonPoses(points, scores, (32, 32), PoseStyle())[[1]]).any()
+    assert (drawn != DrawnPoses(points, scores, (32, 32), PoseStyle())[[1]]).any()
 
 
 def test_a_face_of_another_recogniser_is_refused(codec: LatentCodec) -> None:

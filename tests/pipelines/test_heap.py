@@ -46,6 +46,33 @@ def _kept_mb(*calls: str) -> float:
     return float(done.stdout)
 
 
+_HOLES = """
+import ctypes
+from pathlib import Path
+import pipelines.heap
+
+def anonymous_mb():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")) / 1024
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+before, size = anonymous_mb(), 64 << 10  # below what malloc maps
+blocks = [libc.malloc(size) for _ in range(800)]
+for block in blocks: ctypes.memset(block, 1, size)
+for block in blocks[:-1]: libc.free(block)  # the last one holds the heap's top
+held = anonymous_mb() - before
+pipelines.heap.give_back_freed_pages()
+print(held, anonymous_mb() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="pages are kept by glibc")
+def test_what_was_freed_below_a_kept_block_goes_back() -> None:
+    held, left = map(float, subprocess.run([sys.executable, "-c", _HOLES], check=True, capture_output=True, text=True).stdout.split())
+    assert held > 45
+    assert left < 5
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
 def test_what_threads_have_freed_does_not_pile_up() -> None:
     assert _kept_mb() > 40

@@ -26,13 +26,21 @@ def test_a_line_says_how_fast_and_how_long(clock: list[float]) -> None:
 
 
 def test_lines_come_every_ten_seconds_and_at_the_end(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    bar = Progress(4, "clips", "extract")
-    for _ in range(4):
+    bar = Progress(5, "clips", "extract")
+    for _ in range(5):
         clock[0] += 6.0
         bar.update(1)
-    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["extract: 2/4 clips", "extract: 4/4 clips"]
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["extract: 2/5 clips", "extract: 4/5 clips"]
     bar.close()
-    assert capsys.readouterr().err.startswith("extract: 4/4 clips")
+    assert capsys.readouterr().err.startswith("extract: 5/5 clips")
+
+
+def test_the_end_is_said_once(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Progress(2, "clips", "extract")
+    clock[0] += 12.0
+    bar.update(2)
+    bar.close()
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["extract: 2/2 clips"]
 
 
 def test_what_is_not_shown_is_silent(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +57,8 @@ def test_a_listener_hears_every_line(clock: list[float], monkeypatch: pytest.Mon
     bar = Progress(2, "clips", "extract")
     clock[0] += 11.0
     bar.update(1)
+    assert heard == ["extract: 1/2 clips, 0.091 clips/s, 11 s left"]
+    bar.update(1)
     bar.close()
     Progress(2, "clips", "extract", shown=False).close()
-    assert heard == ["extract: 1/2 clips, 0.091 clips/s, 11 s left"] * 2
+    assert heard[1:] == ["extract: 2/2 clips, 0.18 clips/s, 0 s left"]
