@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from eval.common_frames import common_frames
 from eval.metrics import METRICS
 from eval.uncertainty import bootstrap_seeds, interval_of_seeds
 from pipelines.lake import Lake
@@ -131,24 +132,14 @@ class Run:
         mine, theirs = self._scores.get(metric, {}), other._scores.get(metric, {})
         seeds = sorted(mine.keys() & theirs.keys())
         clips = set.intersection(*(mine[seed].keys() & theirs[seed].keys() for seed in seeds)) if seeds else set[str]()
-        return seeds, sorted(clip for clip in clips if all(_both(mine[seed][clip], theirs[seed][clip]) for seed in seeds))
+        return seeds, sorted(clip for clip in clips if all(common_frames(mine[seed][clip], theirs[seed][clip]) for seed in seeds))
 
     def _tables(self, other: Run, metric: str, seeds: Sequence[int], clips: Sequence[str]) -> tuple[Sums, Sums]:
         """(sums, counts) [S, N] of this run and of the other, over the frames that both count."""
-        pairs = [[_both(self._scores[metric][seed][clip], other._scores[metric][seed][clip]) for clip in clips] for seed in seeds]
-        numbers = np.array(pairs, dtype=np.float64).reshape(len(seeds), len(clips), 3)
+        pairs = [common_frames(self._scores[metric][seed][clip], other._scores[metric][seed][clip]) for seed in seeds for clip in clips]
+        sums = [(pair.mine, pair.theirs, pair.frames) for pair in pairs if pair is not None]
+        numbers = np.array(sums, dtype=np.float64).reshape(len(seeds), len(clips), 3)
         return (numbers[..., 0], numbers[..., 2]), (numbers[..., 1], numbers[..., 2])
-
-
-def _both(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, float, int] | None:
-    """(sum of the one, sum of the other, frames) over the frames that both count: a face, say, that is found in both; None where there are none."""
-    if mine["truth_sha256"] != theirs["truth_sha256"]:
-        return None
-    ours, others = mine.get("per_frame"), theirs.get("per_frame")
-    if ours is None or others is None or len(ours) != len(others):
-        return (mine["sum"], theirs["sum"], mine["count"]) if mine["count"] == theirs["count"] else None
-    found = [(one, other) for one, other in zip(ours, others, strict=True) if one is not None and other is not None]
-    return (math.fsum(one for one, _ in found), math.fsum(other for _, other in found), len(found)) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eval.common_frames import CommonFrames, common_frames
 from eval.metrics import METRICS
 
 FEW_FRAMES = 8  # a clip's mean over fewer frames is mostly chance
@@ -81,7 +82,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> list[Comparison]:
     """Method a against method b. a, b: rows of `scores` of one protocol and split, each one method.
 
-    A clip's value is its mean over frames, sum / count; clips that only one of them has are left out. Set metrics (FID,
+    A clip's value is its mean over the frames that count for both; clips without one are left out. Set metrics (FID,
     FVD) have no value per clip, so they are not tested; nor are metrics that judge nobody. Raises ValueError for rows of two protocols, splits or methods.
     """
     for rows in (a, b):
@@ -91,30 +92,27 @@ def compare(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> l
         raise ValueError("rows of several protocols or splits cannot be compared")
     pairs = {metric: _pairs(a, b, metric) for metric in METRICS if METRICS[metric].judges}
     tested = {metric: found for metric, found in pairs.items() if found}
-    p_values = [permutation_p([x - y for x, y, _ in found]) for found in tested.values()]
+    p_values = [permutation_p([pair.difference for pair in found]) for found in tested.values()]
     least = holm([smallest_p(len(found)) for found in tested.values()])  # Holm is monotone, so nothing can come out lower
     return [_comparison(metric, found, p, adjusted, lowest, len(tested))
             for (metric, found), p, adjusted, lowest in zip(tested.items(), p_values, holm(p_values), least, strict=True)]  # fmt: skip
 
 
-def _pairs(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[float, float, int]]:
-    """(value of a, value of b, frames) per common clip, sorted by clip id; only where both rows count the same frames."""
+def _pairs(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], metric: str) -> list[CommonFrames]:
+    """What both have of each common clip, sorted by clip id."""
     mine, theirs = (
         {row["clip_id"]: row for row in rows if row["metric"] == metric and row["status"] == "ok" and row["count"]} for rows in (a, b)
     )
-    both = [(mine[clip], theirs[clip]) for clip in sorted(mine.keys() & theirs.keys())]
-    return [(x["sum"] / x["count"], y["sum"] / y["count"], x["count"]) for x, y in both
-            if x["count"] == y["count"] and x["truth_sha256"] == y["truth_sha256"]]  # fmt: skip
+    found = [common_frames(mine[clip], theirs[clip]) for clip in sorted(mine.keys() & theirs.keys())]
+    return [pair for pair in found if pair is not None]
 
 
-def _comparison(
-    metric: str, pairs: Sequence[tuple[float, float, int]], p_value: float, p_holm: float, least_p: float, tested: int
-) -> Comparison:
+def _comparison(metric: str, pairs: Sequence[CommonFrames], p_value: float, p_holm: float, least_p: float, tested: int) -> Comparison:
     warnings = []
     if least_p > SIGNIFICANT:
         warnings.append(f"{len(pairs)} clips are too few: tested together, {tested} metrics can give no p under {least_p:.2g}, so no "
                         f"difference can be significant (at least {clips_needed(tested)} clips are needed)")  # fmt: skip
-    if min(frames for _, _, frames in pairs) < FEW_FRAMES:
+    if min(pair.frames for pair in pairs) < FEW_FRAMES:
         warnings.append(f"a clip has fewer than {FEW_FRAMES} scored frames")
-    return Comparison(metric=metric, difference=float(np.mean([x - y for x, y, _ in pairs])), p_value=p_value, p_holm=p_holm,
-                      least_p=least_p, clips=len(pairs), frames=sum(frames for _, _, frames in pairs), warnings=tuple(warnings))  # fmt: skip
+    return Comparison(metric=metric, difference=float(np.mean([pair.difference for pair in pairs])), p_value=p_value, p_holm=p_holm,
+                      least_p=least_p, clips=len(pairs), frames=sum(pair.frames for pair in pairs), warnings=tuple(warnings))  # fmt: skip

@@ -86,7 +86,18 @@ def test_a_metric_that_judges_nobody_is_not_tested() -> None:
     assert [c.metric for c in compare(a, b)] == ["l1"]
 
 
-def test_only_clips_of_both_with_the_same_frames_count() -> None:
+def test_a_clip_counts_with_the_frames_that_both_have() -> None:
+    """A face that one of them misses in some frames costs those frames, not the clip."""
+    seen, missed = [1.0, 2.0, 3.0, None], [None, 1.0, 1.0, 5.0]
+    a, b = rows("a", [0.0], sum=6.0, count=3, per_frame=seen), rows("b", [0.0], sum=7.0, count=3, per_frame=missed)
+    (found,) = compare(a, b)
+    assert (found.clips, found.frames) == (1, 2)
+    assert found.difference == pytest.approx((2.0 + 3.0) / 2 - (1.0 + 1.0) / 2)
+    nothing = rows("b", [0.0], sum=5.0, count=1, per_frame=[None, None, None, 5.0])
+    assert compare(a, nothing) == []
+
+
+def test_without_values_of_frames_only_clips_with_the_same_frames_count() -> None:
     a, b = rows("a", [1.0, 2.0, 3.0, 4.0]), rows("b", [1.5, 2.5, 3.5])
     b[0]["status"], b[1]["count"] = "failed", 15
     (found,) = compare(a, b)
