@@ -17,33 +17,40 @@ import numpy as np
 
 from benchmarks.c5_frechet import Rows, by_clean_fid, features
 from benchmarks.side_by_side import alternate, report
-from eval.frechet_groups import GroupedRows
-from eval.frechet_interval import GROUPS, FrechetInterval, exact_left_out_distances, frechet_interval, jackknife, left_out_distances
+from eval.frechet_groups import Groups
+from eval.frechet_interval import (
+    FrechetInterval,
+    exact_left_out_distances,
+    frechet_interval,
+    grouped,
+    jackknife,
+    left_out_distances,
+)
 
 
 def clips_of(rows: Rows, clips: int) -> list[Rows]:
     return np.array_split(rows, clips)
 
 
-def peer_without(a: Sequence[Rows], b: Sequence[Rows], group: int) -> float:
+def groups_of(clips: Sequence[Rows]) -> Groups:
+    return grouped(clips, len(clips), sum(map(len, clips))).groups()
+
+
+def peer_without(a: Sequence[Rows], b: Sequence[Rows], group: int, groups: int) -> float:
     """What a user of clean-fid computes for one group of the jackknife."""
-    left = [np.concatenate([clip for index, clip in enumerate(side) if index % GROUPS != group]) for side in (a, b)]
+    left = [np.concatenate([clip for index, clip in enumerate(side) if index % groups != group]) for side in (a, b)]
     return by_clean_fid(left[0], left[1])
-
-
-def grouped(clips: Sequence[Rows]) -> GroupedRows:
-    return GroupedRows.of([clips[group::GROUPS] for group in range(GROUPS)])
 
 
 def differences(a: Sequence[Rows], b: Sequence[Rows], peer_groups: int) -> str:
     """Asserts that both sides compute the same; says how far apart they are."""
-    sides = grouped(a), grouped(b)
+    sides = groups_of(a), groups_of(b)
     (whole, quick), (_, exact) = left_out_distances(*sides), exact_left_out_distances(*sides)
     ours, looped = jackknife(whole, quick), jackknife(whole, exact)
     assert ours == frechet_interval(a, b)
     ends = max(abs(getattr(ours, end) / getattr(looped, end) - 1) for end in FrechetInterval.__slots__)
     reach = max(abs(getattr(ours, end) - getattr(looped, end)) for end in FrechetInterval.__slots__) / (looped.high - looped.corrected)
-    peer = max(abs(exact[group] / peer_without(a, b, group) - 1) for group in range(peer_groups))
+    peer = max(abs(exact[group] / peer_without(a, b, group, len(exact)) - 1) for group in range(peer_groups))
     assert ends < 1e-5, (ours, looped)
     assert reach < 1e-3, (ours, looped)
     assert peer < 1e-6, peer
@@ -59,15 +66,16 @@ def main() -> None:
     for size in options.sizes:
         dimensions, samples, clips = map(int, size.split("x"))
         a, b = (clips_of(features(samples, dimensions, seed), clips) for seed in (0, 1))
+        groups = len(groups_of(a).counts)
         equal = differences(a, b, options.peer_groups)
         turn = itertools.cycle(range(options.peer_groups))
         sides = {
             "ours": lambda a=a, b=b: frechet_interval(a, b),
-            "clean_fid_group": lambda a=a, b=b, turn=turn: peer_without(a, b, next(turn)),
+            "clean_fid_group": lambda a=a, b=b, turn=turn, groups=groups: peer_without(a, b, next(turn), groups),
         }
         seconds = alternate(sides, options.rounds)
-        seconds["clean_fid"] = seconds.pop("clean_fid_group") * (GROUPS + 1)
-        equal += f"; clean_fid extrapolated from {min(options.rounds, options.peer_groups)} of {GROUPS} groups and the whole"
+        seconds["clean_fid"] = seconds.pop("clean_fid_group") * (groups + 1)
+        equal += f"; clean_fid extrapolated from {min(options.rounds, options.peer_groups)} of {groups} groups and the whole"
         report(
             f"C6 D={dimensions} N={samples} clips={clips}", seconds, {"clean_fid": (seconds["clean_fid"] / seconds["ours"], 50.0)}, equal
         )

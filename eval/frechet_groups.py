@@ -1,8 +1,9 @@
 """Feature rows of one set, read clip by clip, in groups of clips: what a Frechet distance and its jackknife need, in constant memory.
 
-Rows are held as they are while they are few: up to D in all, or up to a third of D in every group. That is where the ways on rows are
-the better ones (`frechet.py`, `frechet_left_out.py`). From then on a group's rows go over into its count, mean and scatter
-(Chan, Golub and LeVeque 1983), and nothing grows with the number of clips. For one set of G = 20 groups, at most, in MB:
+Rows are held as they are while they are few: up to D in all, or up to a third of D in every group; or all of them, where it is known
+beforehand that they are few enough (`frechet_interval.most_rows_held`). That is where the ways on rows are the better ones (`frechet.py`,
+`frechet_left_out.py`). From then on a group's rows go over into its count, mean and scatter (Chan, Golub and LeVeque 1983), and nothing
+grows with the number of clips. For one set of G = 20 groups, at most, in MB:
 
     D                                  64    400    2048
     rows waiting, float32             1.3    8.2     112      G max(D / 3, 256) D 4 bytes
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
 LOW_RANK = 1 / 3  # rows of a group over D up to which they are worth more than their scatter
+HELD_BYTES = 112_000_000  # of one set's rows, float32
 FEWEST_HELD = 256  # rows of a group that are held in any case: a scatter of few dimensions is not made again for each clip
 Float32 = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
@@ -171,6 +173,12 @@ class GroupedRows(Groups):
     def lost_scatter(self, group: int) -> torch.Tensor:
         return lower_scatter(self.lost_rows(group))
 
+    def merged(self, groups: int) -> GroupedRows:
+        """The same rows in fewer groups, each of every `groups`-th one; float32 sums without a group cannot be had from these."""
+        parts = [self.groups[group::groups] for group in range(groups)]
+        counts = np.array([sum(map(len, part)) for part in parts])
+        return GroupedRows(mean=self.mean, counts=counts, rows=np.concatenate([rows for part in parts for rows in part]))
+
     def lost_in(self, coordinates: torch.Tensor) -> torch.Tensor:
         """[G, r, D] float32: `lost_rows`, scaled to the covariance, times coordinates [D, D]; zeros where a group has fewer rows."""
         import torch
@@ -222,17 +230,17 @@ class GroupedScatters(Groups):
 class GroupedClips:
     """Takes the clips of one set one after another, in turn into `groups` groups; holds no more than the top of this file says.
 
-    The order of clips should be fixed (sorted ids): rounding, and which group a clip is in, follow from it. float32_means: also keep
-    means as float32 code takes them.
+    The order of clips should be fixed (sorted ids): rounding, and which group a clip is in, follow from it. hold_rows: all of them;
+    float32_means: also keep means as float32 code takes them.
     """
 
-    def __init__(self, groups: int, *, float32_means: bool = False) -> None:
+    def __init__(self, groups: int, *, hold_rows: bool = False, float32_means: bool = False) -> None:
         self.clips, self.n, self.dimensions = 0, 0, 0
         self.counts = np.zeros(groups, np.int64)
         self._waiting: list[list[npt.NDArray[Any]]] = [[] for _ in range(groups)]
         self._folded: list[FeatureStatistics | None] = [None] * groups
         self._float32_sums: Float32 | None = None
-        self._float32 = float32_means
+        self._hold_rows, self._float32 = hold_rows, float32_means
 
     def add(self, clip: npt.ArrayLike) -> None:
         """[n_i, D] feature rows of the next clip, n_i >= 1. Raises ValueError for NaN, infinity or another D."""
@@ -245,7 +253,11 @@ class GroupedClips:
         self._waiting[group].append(rows)
         if self._float32:
             self._add_float32(rows, group)
-        if self.n > self.dimensions and sum(map(len, self._waiting[group])) > max(LOW_RANK * self.dimensions, FEWEST_HELD):
+        if (
+            not self._hold_rows
+            and self.n > self.dimensions
+            and sum(map(len, self._waiting[group])) > max(LOW_RANK * self.dimensions, FEWEST_HELD)
+        ):
             self._fold(group)
 
     def _fold(self, group: int) -> None:

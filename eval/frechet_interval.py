@@ -9,17 +9,18 @@ N = samples, D = feature dimensions, G = groups
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from eval.frechet import Array, distance, nuclear_norm_of_product, trace_root
-from eval.frechet_groups import GroupedClips, Groups
+from eval.frechet_groups import HELD_BYTES, LOW_RANK, GroupedClips, GroupedRows, Groups, rows_of
 from eval.frechet_left_out import BalancedGroups, exact_root
 
-GROUPS = 20  # in simulations 20 groups cover as well as one group per clip
+GROUPS = 20  # in simulations they cover as well as one group per clip
+MOST_GROUPS = 100  # where one decomposition serves them all: the more, the less of the interval's width is chance
 FEWEST_CLIPS = 10
 SAMPLES_PER_DIMENSION = 1.25  # below it covariances are (nearly) rank-deficient and the bias is no longer of order 1 / N
 PRECISIONS = (5e-5, 1e-7)  # of the quick way, tried in turn
@@ -50,26 +51,35 @@ def frechet_interval(generated: Sequence[npt.ArrayLike], truth: Sequence[npt.Arr
     should be fixed (sorted ids). The interval is for the distance that infinitely many such clips would have; it is centred at the
     corrected value and cut at 0.
     """
-    a, b = (grouped(clips) for clips in (generated, truth))
+    rows = max(sum(len(rows_of(clip)) for clip in clips) for clips in (generated, truth))
+    a, b = (grouped(clips, len(clips), rows) for clips in (generated, truth))
     reason = _why_none(a, b)
     return reason if reason is not None else jackknife(*left_out_distances(a.groups(), b.groups()))
 
 
-def grouped(clips: Sequence[npt.ArrayLike]) -> GroupedClips:
-    """Clips in hand, in as many groups as the jackknife takes."""
-    found = GroupedClips(number_of_groups(len(clips)))
+def grouped(clips: Iterable[npt.ArrayLike], count: int, rows: int, *, float32_means: bool = False) -> GroupedClips:
+    """`count` clips, read one after another into the jackknife's groups.
+
+    rows: how many there will be in all, or a bound, the same for both sets; where that is few, all are held and groups may be many.
+    float32_means: as GroupedClips has it.
+    """
+    found: GroupedClips | None = None
     for clip in clips:
-        found.add(clip)
-    return found
+        features = rows_of(clip)
+        if found is None:
+            few = rows <= most_rows_held(features.shape[1])
+            found = GroupedClips(min(count, MOST_GROUPS if few else GROUPS), hold_rows=few, float32_means=float32_means)
+        found.add(features)
+    return found or GroupedClips(0, float32_means=float32_means)
 
 
-def number_of_groups(clips: int) -> int:
-    """Of the jackknife over so many clips."""
-    return min(GROUPS, clips)
+def most_rows_held(dimensions: int) -> int:
+    """Rows of a set up to which all are held: MOST_GROUPS of them are still of low rank, and they take no more than HELD_BYTES."""
+    return min(int(MOST_GROUPS * LOW_RANK * dimensions), HELD_BYTES // (4 * dimensions))
 
 
 def frechet_estimate(a: GroupedClips, b: GroupedClips) -> FrechetEstimate:
-    """Distance and interval of two sets of the same clips, read in the same order into `number_of_groups` groups; 2 rows or more in each."""
+    """Distance and interval of two sets of the same clips, read in the same order by `grouped`; 2 rows or more in each."""
     reason = _why_none(a, b)
     if reason is not None:
         return FrechetEstimate(whole_distance(a.groups(), b.groups()), reason)
@@ -107,7 +117,8 @@ def left_out_distances(a: Groups, b: Groups) -> tuple[float, Array]:
     """(distance of all rows, [G] distances without each group).
 
     The quick way is taken where its error, measured in the same call, would move no end of the interval by more than
-    ACCEPTED_ERROR of its reach; otherwise every distance is computed by itself.
+    ACCEPTED_ERROR of its reach; otherwise every distance is computed by itself, in GROUPS groups where there were more (float32 sums
+    are of the groups that they were taken in).
     """
     balanced = BalancedGroups.of(a, b)
     for precision in PRECISIONS if balanced is not None else ():
@@ -118,7 +129,12 @@ def left_out_distances(a: Groups, b: Groups) -> tuple[float, Array]:
         whole, left_out = _distances(a, b, *roots[:2])
         if 2 * roots[2] * (len(left_out) - 1) <= ACCEPTED_ERROR * _reach(left_out):
             return whole, left_out
-    return exact_left_out_distances(a, b)
+    return exact_left_out_distances(*(_fewer_groups(side) for side in (a, b)))
+
+
+def _fewer_groups(side: Groups) -> Groups:
+    many = isinstance(side, GroupedRows) and side.float32_means is None and len(side.counts) > GROUPS
+    return side.merged(GROUPS) if many and isinstance(side, GroupedRows) else side
 
 
 def exact_left_out_distances(a: Groups, b: Groups) -> tuple[float, Array]:

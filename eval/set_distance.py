@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 from eval.benchmark_notes import missing_note, no_value
 from eval.feature_rows import TRUTH, wanted_frames
 from eval.frechet_groups import GroupedClips
-from eval.frechet_interval import FrechetInterval, frechet_estimate, number_of_groups
+from eval.frechet_interval import FrechetInterval, frechet_estimate, grouped
 from eval.networks import WINDOW_ROLES
 from eval.predictions import Pair
 from eval.protocol import Protocol
@@ -102,7 +102,5 @@ class SetDistance:
         )
 
     def _groups(self, source: str, wanted: dict[str, Wanted], clip_ids: Sequence[str]) -> GroupedClips:
-        groups = GroupedClips(number_of_groups(len(clip_ids)), float32_means=self._float32_means)
-        for features in self._stored(source).clips(wanted, clip_ids):
-            groups.add(features)
-        return groups
+        rows = sum(len(wanted[clip_id].frames) for clip_id in clip_ids)
+        return grouped(self._stored(source).clips(wanted, clip_ids), len(clip_ids), rows, float32_means=self._float32_means)

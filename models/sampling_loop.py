@@ -21,6 +21,9 @@ WindowsAt = Callable[[int], Windows]
 WeightsOf = Callable[[int], Tensor]
 """Length of a window -> weights of its slots [S]: models.windows.flat_weights, gaussian_weights or triangular_weights."""
 
+Correct = Callable[[Tensor, Tensor, int], Tensor]
+"""(the clip's fused prediction [F, C, h, w], its latents, timestep) -> the prediction that the step is taken by."""
+
 
 @torch.no_grad()
 def sample_windows(
@@ -31,6 +34,7 @@ def sample_windows(
     windows_at: WindowsAt,
     weights_of: WeightsOf = flat_weights,
     advance: Callable[[], None] | None = None,
+    correct: Correct | None = None,
 ) -> Tensor:
     """[F, C, h, w] Gaussian noise -> clean latents, in its place; predictions of overlapping windows are fused at every step.
 
@@ -41,6 +45,8 @@ def sample_windows(
         windows = windows_at(index)
         each = ((window, predict(latents[window], window, timestep)) for window in windows)
         fused = fuse_windows(each, weights_of(len(windows[0])), latents)
+        if correct is not None:
+            fused = correct(fused, latents, timestep)
         for start in range(0, len(latents), STEPPED_AT_ONCE):
             part = slice(start, start + STEPPED_AT_ONCE)
             latents[part] = scheduler.step(fused[part], timestep, latents[part], eta=0.0).prev_sample

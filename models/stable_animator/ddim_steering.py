@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from models.noise import Objective, clean_estimate
+from models.sampling_loop import Correct
 from models.stable_animator.sampler import Steer
 
 
@@ -24,33 +25,18 @@ def steered_prediction(prediction: Tensor, noisy: Tensor, alpha: Tensor, objecti
     return (alpha.sqrt() * noisy - clean) / (1 - alpha).sqrt()
 
 
-class SteeredScheduler:
-    """A DDIM scheduler of diffusers (models/noise.make_scheduler) whose steps go towards a steered x0; for models/sampling_loop.sample_windows.
+def steered_steps(scheduler: Any, objective: Objective, steer: Steer) -> Correct:
+    """For models/sampling_loop.sample_windows with this DDIM scheduler of diffusers: every step goes towards the steered x0 of the whole clip.
 
-    The sampler hands it the guided, fused prediction of the whole clip, as `face_optimisation.steering` wants it. The noise level that the
-    face optimisation asks for is sigma = sqrt((1 - a) / a), that of the same signal-to-noise ratio.
+    The noise level that the face optimisation asks for is sigma = sqrt((1 - a) / a), that of the same signal-to-noise ratio.
     """
 
-    def __init__(self, scheduler: Any, objective: Objective, steer: Steer) -> None:
-        self.scheduler, self.objective, self._steer = scheduler, objective, steer
-
-    @property
-    def timesteps(self) -> Tensor:
-        """[N] the levels of `set_timesteps`, highest first."""
-        return self.scheduler.timesteps
-
-    def set_timesteps(self, steps: int) -> None:
-        """As the scheduler's own."""
-        self.scheduler.set_timesteps(steps)
-
-    def step(self, prediction: Tensor, timestep: int, latents: Tensor, eta: float = 0.0) -> Any:
-        """As the scheduler's own, of the steered prediction."""
-        levels = self.timesteps.tolist()
-        alpha = self.scheduler.alphas_cumprod[timestep].to(latents)
+    def correct(prediction: Tensor, latents: Tensor, timestep: int) -> Tensor:
+        levels = scheduler.timesteps.tolist()
+        alpha = scheduler.alphas_cumprod[timestep].to(latents)
         # at zero terminal SNR a = 0: there is no face to see in pure noise, and sigma is finite all the same
         sigma = float(((1 - alpha) / alpha.clamp(min=1e-8)).sqrt())
+        place = levels.index(timestep)
+        return steered_prediction(prediction, latents, alpha, objective, lambda clean: steer(clean, place, len(levels), sigma))
 
-        def steer(clean: Tensor) -> Tensor:
-            return self._steer(clean, levels.index(timestep), len(levels), sigma)
-
-        return self.scheduler.step(steered_prediction(prediction, latents, alpha, self.objective, steer), timestep, latents, eta=eta)
+    return correct

@@ -12,13 +12,12 @@ import pytest
 from eval.frechet import frechet_distance_of_rows
 from eval.frechet_groups import FEWEST_HELD, GroupedClips, GroupedRows, GroupedScatters
 from eval.frechet_interval import (
-    GROUPS,
     FrechetInterval,
     exact_left_out_distances,
     frechet_estimate,
     grouped,
     jackknife,
-    number_of_groups,
+    most_rows_held,
     whole_distance,
 )
 
@@ -34,8 +33,12 @@ def _clips(clips: int, rows: int, dims: int, seed: int, offset: float = 0.0, une
     return [((one + 0.1 * seed) @ mix + offset).astype(np.float32) for one in drawn]
 
 
+def _grouped(clips: Clips) -> GroupedClips:
+    return grouped(clips, len(clips), sum(map(len, clips)))
+
+
 def _in_rows(clips: Clips) -> GroupedRows:
-    groups = number_of_groups(len(clips))
+    groups = min(len(clips), 100 if sum(map(len, clips)) <= most_rows_held(clips[0].shape[1]) else 20)
     return GroupedRows.of([clips[group::groups] for group in range(groups)])
 
 
@@ -44,14 +47,14 @@ def _in_rows(clips: Clips) -> GroupedRows:
 def test_scatters_give_the_numbers_of_the_rows(clips: int, rows: int, dims: int, uneven: int) -> None:
     """Point estimate, every left-out distance and the interval, against two passes over all rows."""
     sides = [_clips(clips, rows, dims, seed, offset=30.0, uneven=uneven) for seed in (1, 2)]
-    a, b = (grouped(side).groups() for side in sides)
+    a, b = (_grouped(side).groups() for side in sides)
     assert isinstance(a, GroupedScatters)
     whole, left_out = exact_left_out_distances(a, b)
     expected, expected_left_out = exact_left_out_distances(*map(_in_rows, sides))
     assert whole == pytest.approx(expected, rel=1e-9)
     assert whole == pytest.approx(frechet_distance_of_rows(*map(np.concatenate, sides)), rel=1e-9)
     np.testing.assert_allclose(left_out, expected_left_out, rtol=1e-9)
-    found = frechet_estimate(*map(grouped, sides))
+    found = frechet_estimate(*map(_grouped, sides))
     assert found.value == pytest.approx(whole, rel=1e-12)
     assert isinstance(found.interval, FrechetInterval)
     interval = jackknife(expected, expected_left_out)
@@ -62,7 +65,7 @@ def test_scatters_give_the_numbers_of_the_rows(clips: int, rows: int, dims: int,
 @pytest.mark.parametrize("offset", [0.0, 1e5])
 def test_statistics_are_those_of_two_passes(offset: float) -> None:
     clips = _clips(50, 200, 12, 3, offset=offset)
-    rows, groups = np.concatenate(clips).astype(np.float64), grouped(clips).groups()
+    rows, groups = np.concatenate(clips).astype(np.float64), _grouped(clips).groups()
     assert isinstance(groups, GroupedScatters)
     assert groups.n == 10000
     np.testing.assert_allclose(groups.mean, rows.mean(0), rtol=1e-12)
@@ -74,7 +77,7 @@ def test_statistics_are_those_of_two_passes(offset: float) -> None:
 def test_few_rows_are_held_and_give_the_distance_of_rows() -> None:
     """Fewer rows than dimensions: no covariance has full rank, so the rows themselves are used."""
     sides = [_clips(12, 20, 400, seed) for seed in (1, 2)]
-    a, b = (grouped(side) for side in sides)
+    a, b = (_grouped(side) for side in sides)
     assert isinstance(a.groups(), GroupedRows)
     found = frechet_estimate(a, b)
     assert found.value == pytest.approx(frechet_distance_of_rows(*map(np.concatenate, sides)), rel=1e-9)
@@ -82,8 +85,8 @@ def test_few_rows_are_held_and_give_the_distance_of_rows() -> None:
 
 
 def test_a_small_set_against_a_large_one() -> None:
-    sides = _clips(12, 20, 400, 1), _clips(12, 600, 400, 2)
-    a, b = (grouped(side).groups() for side in sides)
+    sides = _clips(12, 20, 400, 1), _clips(12, 1200, 400, 2)
+    a, b = (_grouped(side).groups() for side in sides)
     assert (type(a), type(b)) == (GroupedRows, GroupedScatters)
     expected = frechet_distance_of_rows(*map(np.concatenate, sides))
     assert whole_distance(a, b) == pytest.approx(expected, rel=1e-9)
@@ -94,12 +97,7 @@ def test_a_small_set_against_a_large_one() -> None:
 def test_float32_means_of_value_and_interval_are_those_of_float32_code(clips: int, rows: int, dims: int) -> None:
     """To the last bit np.mean of the float32 rows, of everything and without each group."""
     sides = [_clips(clips, rows, dims, seed, offset=300.0 + seed) for seed in (1, 2)]
-    taken = []
-    for side in sides:
-        groups = GroupedClips(number_of_groups(clips), float32_means=True)
-        for clip in side:
-            groups.add(clip)
-        taken.append(groups)
+    taken = [grouped(side, clips, clips * rows, float32_means=True) for side in sides]
     a, b = (groups.groups() for groups in taken)
     shift = np.concatenate(sides[0]).mean(axis=0) - np.concatenate(sides[1]).mean(axis=0)
     assert a.shift(b) == float(shift.dot(shift))
@@ -110,22 +108,22 @@ def test_float32_means_of_value_and_interval_are_those_of_float32_code(clips: in
     estimate = frechet_estimate(*taken)
     assert estimate.value == pytest.approx(frechet_distance_of_rows(*map(np.concatenate, sides), float32_means=True), rel=1e-9)
     if isinstance(estimate.interval, FrechetInterval):
-        assert estimate.interval != frechet_estimate(*map(grouped, sides)).interval
+        assert estimate.interval != frechet_estimate(*map(_grouped, sides)).interval
     else:
         assert rows == 4
 
 
 def test_a_clip_is_let_go_once_its_group_is_large() -> None:
     alive: weakref.WeakSet[_Watched] = weakref.WeakSet()
-    groups, most = GroupedClips(GROUPS), 0
-    for index in range(40 * GROUPS):
+    groups, most = GroupedClips(20), 0
+    for index in range(40 * 20):
         clip = _clips(1, 32, 6, index)[0].view(_Watched)
         alive.add(clip)
         groups.add(clip)
         del clip
         most = max(most, len(alive))
-    assert groups.n == 40 * GROUPS * 32
-    assert most <= GROUPS * (FEWEST_HELD // 32 + 1) + 1
+    assert groups.n == 40 * 20 * 32
+    assert most <= 20 * (FEWEST_HELD // 32 + 1) + 1
 
 
 class _Watched(np.ndarray):
@@ -136,7 +134,7 @@ class _Watched(np.ndarray):
 
 def test_memory_does_not_grow_with_clips() -> None:
     def peak(clips: int) -> int:
-        groups = GroupedClips(GROUPS)
+        groups = GroupedClips(20)
         tracemalloc.start()
         for index in range(clips):
             groups.add(np.random.default_rng(index).normal(size=(64, 48)).astype(np.float32))

@@ -9,7 +9,15 @@ import pytest
 import eval.frechet_left_out
 from eval.frechet import frechet_distance_of_rows
 from eval.frechet_groups import GroupedRows
-from eval.frechet_interval import GROUPS, FrechetInterval, exact_left_out_distances, frechet_interval, jackknife, left_out_distances
+from eval.frechet_interval import (
+    FrechetInterval,
+    exact_left_out_distances,
+    frechet_interval,
+    grouped,
+    jackknife,
+    left_out_distances,
+    most_rows_held,
+)
 from eval.frechet_left_out import BalancedGroups, exact_root
 
 Clips = list[npt.NDArray[np.float64]]
@@ -55,7 +63,7 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth(clips: int, frames: i
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("clips", "frames", "dims", "within", "shift"),
-    [(100, 16, 32, 0.3, 1.0), (100, 16, 64, 0.3, 2.0), (40, 16, 32, 0.1, 1.0), (25, 2, 16, 0.1, 1.0)],
+    [(100, 16, 32, 0.3, 1.0), (130, 8, 32, 0.3, 1.0), (100, 16, 64, 0.3, 2.0), (40, 16, 32, 0.1, 1.0), (25, 2, 16, 0.1, 1.0)],
 )
 def test_coverage_over_more_dimensions(clips: int, frames: int, dims: int, within: float, shift: float) -> None:
     covered, _ = _covered(clips, frames, dims, within, shift, trials=200)
@@ -67,8 +75,8 @@ def test_the_plain_estimate_is_biased_and_the_interval_knows() -> None:
     assert plug_in < 0.5
 
 
-def _grouped(clips: Clips) -> GroupedRows:
-    return GroupedRows.of([clips[group::GROUPS] for group in range(GROUPS)])
+def _grouped(clips: Clips, groups: int = 20) -> GroupedRows:
+    return GroupedRows.of([clips[group::groups] for group in range(groups)])
 
 
 def _spread_clips(seed: int, *, dims: int = 90, clips: int = 60, uneven: bool = False) -> tuple[Clips, Clips]:
@@ -87,15 +95,16 @@ def test_each_exact_distance_is_that_of_the_rows_that_are_left(uneven: bool) -> 
     sides = _spread_clips(1, dims=20, uneven=uneven)
     whole, left_out = exact_left_out_distances(*map(_grouped, sides))
     assert whole == pytest.approx(frechet_distance_of_rows(*map(np.concatenate, sides)), rel=1e-11)
-    for group in range(GROUPS):
-        rest = [np.concatenate([clip for index, clip in enumerate(side) if index % GROUPS != group]) for side in sides]
+    for group in range(20):
+        rest = [np.concatenate([clip for index, clip in enumerate(side) if index % 20 != group]) for side in sides]
         assert left_out[group] == pytest.approx(frechet_distance_of_rows(*rest), rel=1e-11)
 
 
+@pytest.mark.parametrize("groups", [20, 60])
 @pytest.mark.parametrize("uneven", [False, True])
 @pytest.mark.parametrize("seed", [2, 3])
-def test_the_quick_way_equals_the_exact_one(seed: int, uneven: bool) -> None:
-    a, b = map(_grouped, _spread_clips(seed, uneven=uneven))
+def test_the_quick_way_equals_the_exact_one(seed: int, uneven: bool, groups: int) -> None:
+    a, b = (_grouped(clips, groups) for clips in _spread_clips(seed, uneven=uneven))
     balanced = BalancedGroups.of(a, b)
     assert balanced is not None
     whole, exact = exact_left_out_distances(a, b)
@@ -109,7 +118,7 @@ def test_the_quick_way_equals_the_exact_one(seed: int, uneven: bool) -> None:
     assert found.high == pytest.approx(expected.high, abs=2e-3 * reach)
     precise = balanced.roots(1e-8)
     assert precise is not None
-    roots = [exact_root(a, b, group) for group in range(GROUPS)]
+    roots = [exact_root(a, b, group) for group in range(groups)]
     np.testing.assert_allclose(precise[1], roots, rtol=1e-8)
     assert precise[2] < 1e-7 * precise[0]
 
@@ -137,9 +146,8 @@ def test_what_the_quick_way_cannot_do_is_done_exactly() -> None:
     generated, truth = _spread_clips(6)
     still = [[np.insert(clip, 3, 1.0, axis=1) for clip in side] for side in (generated, truth)]
     assert BalancedGroups.of(*map(_grouped, still)) is None
-    found, expected = frechet_interval(*still), frechet_interval(generated, truth)
+    found, expected = frechet_interval(*still), jackknife(*left_out_distances(_grouped(generated), _grouped(truth)))
     assert isinstance(found, FrechetInterval)
-    assert isinstance(expected, FrechetInterval)
     assert found.corrected == pytest.approx(expected.corrected, abs=2e-3 * (expected.high - expected.corrected))
     same = frechet_interval(generated, generated)
     assert isinstance(same, FrechetInterval)
@@ -150,6 +158,38 @@ def test_what_the_quick_way_cannot_do_is_done_exactly() -> None:
 def test_coverage_by_the_quick_way() -> None:
     covered, _ = _covered(100, 4, 64, 0.3, 1.0, trials=100)
     assert 0.90 <= covered <= 0.99
+
+
+def test_few_rows_get_a_group_for_each_clip_and_many_get_twenty() -> None:
+    assert {dims: most_rows_held(dims) for dims in (64, 400, 2048)} == {64: 2133, 400: 13333, 2048: 13671}
+    clips = [np.ones((2, 64))] * 120
+    assert [len(grouped(clips[:n], n, 2133).counts) for n in (10, 37, 120)] == [10, 37, 100]
+    assert [len(grouped(clips[:n], n, 2134).counts) for n in (10, 37, 120)] == [10, 20, 20]
+
+
+def test_what_one_decomposition_cannot_serve_is_put_into_twenty_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every k-th clip without the group's, whichever way the rows were read."""
+    sides = _spread_clips(5, clips=60)
+    many = [_grouped(clips, 60) for clips in sides]
+    monkeypatch.setattr(BalancedGroups, "of", lambda *_: None)
+    whole, left_out = left_out_distances(*many)
+    expected, expected_left_out = exact_left_out_distances(*map(_grouped, sides))
+    assert whole == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(left_out, expected_left_out, rtol=1e-11)
+
+
+@pytest.mark.slow
+def test_more_groups_leave_less_of_the_width_to_chance() -> None:
+    """The same clips, in 20 and in 100 groups: as wide on average, up to Student's factor, and steadier from sample to sample."""
+    rng, widths = np.random.default_rng(9), {20: list[float](), 100: list[float]()}
+    for _ in range(60):
+        generated, truth, _ = _clips(rng, 100, 4, 16, 0.3, 1.0)
+        for groups, found in widths.items():
+            interval = jackknife(*exact_left_out_distances(_grouped(generated, groups), _grouped(truth, groups)))
+            found.append(interval.high - interval.corrected)
+    few, many = (np.array(widths[groups]) for groups in (20, 100))
+    assert many.mean() / few.mean() == pytest.approx(1.984 / 2.093, abs=0.04)
+    assert many.std() / many.mean() < 0.8 * few.std() / few.mean()
 
 
 def test_what_cannot_be_had_says_why() -> None:

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.face_warp import aligned_faces
-from models.noise import NoiseConfig, add_noise, clean_estimate, make_scheduler, target_of
-from models.sampling_loop import sample_windows
-from models.stable_animator.ddim_steering import SteeredScheduler, steered_prediction
+from models.noise import NoiseConfig, Objective, add_noise, clean_estimate, make_scheduler, target_of
+from models.sampling_loop import STEPPED_AT_ONCE, sample_windows
+from models.stable_animator.ddim_steering import steered_prediction, steered_steps
 from models.stable_animator.face_optimisation import (
     PAPER_HJB,
     PUBLIC_HJB,
@@ -30,6 +30,7 @@ from models.stable_animator.face_optimisation import (
 )
 from models.stable_animator.face_region import box_warps, landmark_boxes, landmark_warps, latent_masks
 from models.stable_animator.recogniser import TINY, TINY_FILE, load_differentiable, load_tiny
+from models.stable_animator.sampler import Steer
 from models.stable_animator.temporal_codec import TemporalCodec, conditioning_latent
 from models.tiny.face_recogniser import FaceRecogniserNetwork
 from pipelines.errors import UserError
@@ -205,27 +206,31 @@ def test_a_ddim_prediction_is_steered_through_its_x0(objective: str, latents: Te
 
 
 @pytest.mark.parametrize("objective", ["v", "epsilon"])
-def test_a_steered_ddim_sampler_goes_where_it_is_steered(objective: str, latents: Tensor) -> None:
-    config = NoiseConfig(objective=objective, zero_terminal_snr=objective == "v")  # type: ignore[arg-type]
+def test_a_steered_ddim_sampler_goes_where_it_is_steered(objective: Objective) -> None:
+    """Steering sees the whole clip, however many frames are stepped at once."""
+    frames = STEPPED_AT_ONCE + 5
+    latents = torch.randn(frames, 4, 8, 8)
+    config = NoiseConfig(objective=objective, zero_terminal_snr=objective == "v")
     there, seen = torch.randn_like(latents), list[tuple[int, int, float]]()
 
     def towards(clean: Tensor, i: int, steps: int, sigma: float) -> Tensor:
+        assert len(clean) == frames
         seen.append((i, steps, sigma))
         return there
 
-    def predict(x: Tensor, window: list[int], timestep: int) -> Tensor:
-        return 0.3 * x
+    def unmoved(clean: Tensor, i: int, steps: int, sigma: float) -> Tensor:
+        return clean
 
-    def sampled(scheduler: object) -> Tensor:
-        return sample_windows(predict, latents.clone(), scheduler, 4, lambda _: [[0, 1, 2, 3, 4]])
+    def sampled(steer: Steer | None) -> Tensor:
+        scheduler = make_scheduler(config)
+        correct = None if steer is None else steered_steps(scheduler, objective, steer)
+        whole = [list(range(frames))]
+        return sample_windows(lambda x, *_: 0.3 * x, latents.clone(), scheduler, 4, lambda _: whole, correct=correct)
 
-    plain = make_scheduler(config)
-    made = sampled(SteeredScheduler(make_scheduler(config), objective, towards))  # type: ignore[arg-type]
-    torch.testing.assert_close(made, there, rtol=0, atol=0.1)  # a of the last step is not quite 1
+    torch.testing.assert_close(sampled(towards), there, rtol=0, atol=0.1)  # a of the last step is not quite 1
     assert [(i, n) for i, n, _ in seen] == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert [s for *_, s in seen] == sorted((s for *_, s in seen), reverse=True)
-    alone = sampled(SteeredScheduler(make_scheduler(config), objective, lambda clean, i, steps, sigma: clean))  # type: ignore[arg-type]
-    torch.testing.assert_close(alone, sampled(plain), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(sampled(unmoved), sampled(None), rtol=1e-3, atol=1e-3)
 
 
 # --- where faces are -------------------------------------------------------------------------------------------------

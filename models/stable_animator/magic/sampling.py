@@ -26,7 +26,7 @@ from models.clip_sampling import (
 from models.latents import LatentCodec
 from models.noise import make_scheduler
 from models.sampling_loop import sample_windows
-from models.stable_animator.ddim_steering import SteeredScheduler
+from models.stable_animator.ddim_steering import steered_steps
 from models.stable_animator.face_optimisation import steering
 from models.stable_animator.magic.config import MagicConfig, MagicSampling
 from models.stable_animator.magic.network import MagicAnimate, MagicCondition
@@ -50,10 +50,10 @@ def make_latents(
     latent, objective = condition.still.reference_latent, network.noise.objective
     noise = initial_noise(condition.frames, latent.shape[1:], seed, shared=sampling.shared_noise, std=sampling.noise_std).to(latent)
     windows = uniform_windows(condition.frames, sampling.window, sampling.overlap)
-    plain = make_scheduler(network.noise)
-    scheduler = plain if steer is None else SteeredScheduler(plain, objective, steer)
+    scheduler = make_scheduler(network.noise)
+    correct = None if steer is None else steered_steps(scheduler, objective, steer)
     predict = predictor(network, condition, usual_guidance(sampling.guidance_scale))
-    return sample_windows(predict, noise, scheduler, sampling.steps, lambda _: windows, flat_weights, advance)
+    return sample_windows(predict, noise, scheduler, sampling.steps, lambda _: windows, flat_weights, advance, correct)
 
 
 def pieces(
