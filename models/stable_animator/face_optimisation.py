@@ -131,13 +131,13 @@ def optimise_faces(predicted: Tensor, target: FaceTarget, hjb: Hjb, rate: float)
     for k in range(1, hjb.steps + 1):
         gradient, loss = face_gradient(moved.detach(), target, hjb)
         first = loss if first is None else first
-        if loss < least:
+        if loss < least and hjb.stop_growth is not None:  # what a stop goes back to
             best, least = moved.detach().clone(), loss
         if hjb.stop_growth is not None and loss > hjb.stop_growth * first:
             return best
         if hjb.stop_cosine is not None and 1 - loss > hjb.stop_cosine:
             break
-        moved.grad = gradient * mask
+        moved.grad = gradient.mul_(mask)
         adam.step()
         _keep_close(moved, predicted, None if hjb.clamp is None else hjb.clamp * rate * k)
     return moved.detach()

@@ -62,11 +62,12 @@ def sample_edm(
         predicted = denoise(x, sigma)
         if steer is not None:
             predicted = steer(predicted, i, steps, sigma)
-        slope = (x - predicted) / sigma
-        stepped = x + (levels[i + 1] - sigma) * slope
+        slope = (x - predicted).div_(sigma)
+        del predicted  # of a long clip: as few copies as can be
+        stepped = (slope * (levels[i + 1] - sigma)).add_(x)
         if sampler == "heun" and levels[i + 1] != 0:
-            slope_there = (stepped - denoise(stepped, levels[i + 1])) / levels[i + 1]
-            stepped = x + (levels[i + 1] - sigma) * (slope + slope_there) / 2
+            slope_there = stepped.sub_(denoise(stepped, levels[i + 1])).div_(levels[i + 1])
+            stepped = slope.add_(slope_there).mul_(levels[i + 1] - sigma).div_(2).add_(x)
         x = stepped
         if advance is not None:
             advance()
@@ -78,5 +79,5 @@ def _churned(x: Tensor, sigma: float, churn: Churn | None, steps: int, generator
     raised = sigma * (1 + (churn.gamma(sigma, steps) if churn is not None else 0.0))
     if churn is None or raised == sigma:
         return x, sigma
-    fresh = torch.randn(x.shape, generator=generator).to(x) * churn.noise_std
-    return x + math.sqrt(raised**2 - sigma**2) * fresh, raised
+    fresh = torch.randn(x.shape, generator=generator).to(x).mul_(churn.noise_std)
+    return fresh.mul_(math.sqrt(raised**2 - sigma**2)).add_(x), raised

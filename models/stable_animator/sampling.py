@@ -99,8 +99,9 @@ def generate_latents(
     sampling, additions = config.sampling, config.additions
     sigmas = sampling_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max)
     noise = initial_noise(len(poses), still.reference_latent.shape[1:], sampling, seed).to(still.reference_latent)
+    noise = initial_latents(noise, float(sigmas[0]))
     made = sample_edm(
-        clip_denoiser(network, still, poses, sampling), initial_latents(noise, float(sigmas[0])), sigmas, sampler=sampling.sampler,
+        clip_denoiser(network, still, poses, sampling), noise, sigmas, sampler=sampling.sampler,
         churn=sampling.churn, generator=generator_for(seed, 1), steer=of_latents(steer, additions, anchor), advance=advance,
     )  # fmt: skip
     return additions.restored(made, anchor)
