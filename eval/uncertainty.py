@@ -72,11 +72,14 @@ def _middle(values: _Weights) -> tuple[float, float]:
 
 
 def interval_of_seeds(values: npt.ArrayLike) -> tuple[float, float] | None:
-    """95 % interval of the mean of one value per seed (Student 1908), for distances of sets, which have no value per clip. None for fewer than 2."""
+    """95 % interval of the mean of one value per seed (Student 1908), for distances of sets, which have no value per clip.
+
+    None for fewer than 2, and where all are equal: a method that draws nothing says nothing of how sure its number is.
+    """
     from scipy.stats import t
 
     found = np.asarray(values, dtype=np.float64)
-    if len(found) < 2:
+    if len(found) < 2 or (found == found[0]).all():
         return None
     reach = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
     return float(found.mean() - reach), float(found.mean() + reach)

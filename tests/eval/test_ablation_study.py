@@ -85,6 +85,7 @@ def test_sets_have_an_interval_over_seeds_alone() -> None:
     low, high = interval_of_seeds([1.0, 2.0, 3.0]) or (0, 0)
     assert (low, high) == (pytest.approx(2 - 4.302653 / 3**0.5, abs=1e-5), pytest.approx(2 + 4.302653 / 3**0.5, abs=1e-5))
     assert interval_of_seeds([1.0]) is None
+    assert interval_of_seeds([0.1, 0.1, 0.1]) is None
 
 
 def test_which_metric_moves() -> None:
