@@ -133,8 +133,9 @@ def left_out_distances(a: Groups, b: Groups) -> tuple[float, Array]:
 
 
 def _fewer_groups(side: Groups) -> Groups:
-    many = isinstance(side, GroupedRows) and side.float32_means is None and len(side.counts) > GROUPS
-    return side.merged(GROUPS) if many and isinstance(side, GroupedRows) else side
+    if isinstance(side, GroupedRows) and side.float32_means is None and len(side.counts) > GROUPS:
+        return side.merged(GROUPS)
+    return side
 
 
 def exact_left_out_distances(a: Groups, b: Groups) -> tuple[float, Array]:
