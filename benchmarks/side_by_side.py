@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def alternate(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; the sides take turns, `rounds` times."""
+def alternate(sides: Mapping[str, Callable[[], object]], rounds: int, *, rest: float = 0.0) -> dict[str, float]:
+    """Median seconds of each side; the sides take turns, `rounds` times.
+
+    rest: seconds before each turn, for sides that compute with different libraries: a library's threads go on spinning after a call.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, run in sides.items():
+            time.sleep(rest)
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
