@@ -1,8 +1,8 @@
 """C5: the Frechet distance of two sets of features, against clean-fid's function and torchmetrics', from the same rows.
 
-Beside it the distance alone, from means and covariances that are there already; and the bound: the ratio that a distance of these
-rows could reach if it were over after the product that it begins with (X Y^T up to D rows, above it X^T X and Y^T Y), in float64 by the
-faster of PyTorch and NumPy. Where the bound is under the gate, the gate cannot be reached on the machine.
+Beside it the distance alone, from means and covariances that are there already; and the bound: the ratio that ours would have if it
+were over after the product that it begins with (X Y^T up to D rows, above it X^T X and Y^T Y), in float64 by the faster of PyTorch and
+NumPy. Where the bound is under the gate, no way that forms this product reaches the gate on the machine.
 
 python -m benchmarks.c5_frechet [--rows 200 500 1000 2000 2500 5000 10000] [--dimensions 2048] [--rounds 3]
 """
@@ -50,7 +50,7 @@ def by_torchmetrics(a: Rows, b: Rows) -> float:
 
 
 def first_product(a: Rows, b: Rows) -> dict[str, Callable[[], object]]:
-    """The product of centred rows that every way in this file begins with, by each library."""
+    """The product of centred rows that `frechet_distance_of_rows` begins with, by each library."""
     import torch
 
     x, y = a - a.mean(0), b - b.mean(0)
