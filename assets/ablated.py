@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -100,9 +100,9 @@ def prepared(instance: dg.DagsterInstance, lake: Lake, request: Request) -> regi
     if request.dataset == DEMO:
         wanted = plan_demo([request.ablation.method]).dataset if request.base in (BASES[0], request.ablation.base) else demo_dataset()
         known = registry.load(lake, DEMO) if DEMO in registry.registered(lake) else wanted
-        seen = tuple(dict.fromkeys([*(name for name in known.extractors if name != "truth"), *wanted.extractors]))  # `truth` stays the last
-        if set(seen) != set(known.extractors) or not lake.clips(DEMO):
-            prepare(instance, lake, replace(known, extractors=seen))
+        seen = registry.seen_through(known, wanted.extractors)
+        if set(seen.extractors) != set(known.extractors) or not lake.clips(DEMO):
+            prepare(instance, lake, seen)
     return registry.load(lake, request.dataset)
 
 

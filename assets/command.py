@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from assets.demo import DEMO, DEMO_EXTRACTORS, plan_demo
 from assets.home import open_instance, open_lake
 from assets.run import Outcome, outcome, prepare, run_benchmark, run_model
+from eval.method_names import FLOORS
 from pipelines.errors import UserError
 from pipelines.lake import Lake
 from pipelines.sources import registry
@@ -75,6 +77,7 @@ def run_videos(
         find_videos(videos.folder)  # before a lake is made
     lake = open_lake()
     chosen = _chosen(lake, videos, names)
+    chosen = chosen if names else _seen_enough(chosen, methods)
     with open_instance() as instance:
         done = prepare(instance, lake, chosen, engine=engine)
         for model in models:
@@ -100,6 +103,13 @@ def _chosen(lake: Lake, videos: Videos, extractors: tuple[str, ...] | None) -> r
     known = registry.load(lake, str(videos.dataset))
     known = replace(known, extractors=extractors, training_extractor=extractors[0]) if extractors else known
     return replace(known, training_clips=videos.clips or known.training_clips)
+
+
+def _seen_enough(dataset: registry.Dataset, methods: tuple[str, ...]) -> registry.Dataset:
+    """The demo's people seen through what these methods need, too, as `rotoscope demo --methods` sees them; another data set as it is."""
+    trained = [name for name in methods if name not in FLOORS]
+    of_the_demo = dataset.name == DEMO and dataset.training_extractor == DEMO_EXTRACTORS[0]
+    return registry.seen_through(dataset, plan_demo(trained).dataset.extractors) if of_the_demo and trained else dataset
 
 
 def write_clips(lake: Lake, dataset: str, folder: Path, clips: tuple[str, ...], mode: str) -> tuple[int, int]:

@@ -91,12 +91,20 @@ def run_model(instance: dg.DagsterInstance, lake: Lake, dataset: str, model: str
 
 
 def _prepare_companion(instance: dg.DagsterInstance, lake: Lake, name: str, like: registry.Dataset) -> None:
-    """Draw the people of a data set that a stage learns from too, seen through the same extractors; others must be there. Raises UserError."""
-    drawn = name.startswith(registry.DRAWN)
-    if drawn and (name not in registry.registered(lake) or not lake.clips(name)):
-        made = registry.source_dataset(name, {}, like.extractors)
-        prepare(instance, lake, replace(made, training_extractor=like.training_extractor, signal_extractors=like.signal_extractors))
+    """Draw the people of a data set that a stage learns from too, and see them through the same extractors; others must be there. Raises UserError."""
+    if name.startswith(registry.DRAWN):
+        wanted = _companion(lake, name, like)
+        if not lake.clips(name) or set(wanted.extractors) != set(registry.load(lake, name).extractors):
+            prepare(instance, lake, wanted)
     registry.load(lake, name)
+
+
+def _companion(lake: Lake, name: str, like: registry.Dataset) -> registry.Dataset:
+    """As it is registered; where it is not, with the other one's choices of whose rows train. With the other one's extractors in both cases."""
+    if name in registry.registered(lake):
+        return registry.seen_through(registry.load(lake, name), like.extractors)
+    made = registry.source_dataset(name, {}, like.extractors)
+    return replace(made, training_extractor=like.training_extractor, signal_extractors=like.signal_extractors)
 
 
 def run_benchmark(instance: dg.DagsterInstance, lake: Lake, dataset: str) -> Path:

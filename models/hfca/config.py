@@ -173,7 +173,7 @@ class HfcaConfig(StagedConfig):
 
 PAPER = HfcaConfig()  # expects TikTok PSNR 30.27, SSIM .763, LPIPS .187, FID 43.12, FID-VID 39.57, FVD 168.27 (Table 1)
 
-_LOOP = LoopConfig(steps=120, learning_rate=2e-3, warmup_steps=10, decay="cosine")
+_LOOP = LoopConfig(steps=120, learning_rate=2e-3, warmup_steps=10, decay="cosine", probes=5, pictures=1)
 
 # The tiny family in the place of the published weights. It predicts v: so does this variant. Faces and hands of its 128 px are smaller
 # than what the paper's sizes judge, so the least sizes are, too.

@@ -173,10 +173,19 @@ def register(lake: Lake, dataset: Dataset) -> Dataset:
     return dataset
 
 
+def seen_through(dataset: Dataset, extractors: Sequence[str]) -> Dataset:
+    """The data set with these extractors behind its own. `truth` stays the last where another one's poses train: there it only judges, and what
+    a method is taught must not come from it because it was named first.
+    """
+    names = tuple(dict.fromkeys((*dataset.extractors, *extractors)))
+    if dataset.training_extractor != "truth" and "truth" in names:
+        names = (*(name for name in names if name != "truth"), "truth")
+    return replace(dataset, extractors=names)
+
+
 def and_known_extractors(lake: Lake, dataset: Dataset) -> Dataset:
     """The data set with the extractors behind its own that it is registered with: another method may still need their features."""
-    known = load(lake, dataset.name).extractors if dataset.name in registered(lake) else ()
-    return replace(dataset, extractors=tuple(dict.fromkeys((*dataset.extractors, *known))))
+    return seen_through(dataset, load(lake, dataset.name).extractors if dataset.name in registered(lake) else ())
 
 
 def registered(lake: Lake) -> list[str]:

@@ -92,6 +92,16 @@ def test_extractors_that_are_known_already_stand_behind_new_ones(tmp_path: Path,
     assert registry.and_known_extractors(lake, first) == first
 
 
+def test_the_truth_stays_behind_the_extractors_that_a_method_is_taught_by() -> None:
+    """Extractors of two methods, whichever is run first: actions are a network's, not the annotation, which holds no tokens."""
+    plain = registry.Dataset(name="people", kind="performers_dance", extractors=("dwpose_tiny", "truth"), training_extractor="dwpose_tiny")
+    both = registry.seen_through(plain, ("dwpose_tiny", "action_tiny", "truth"))
+    assert both.extractors == ("dwpose_tiny", "action_tiny", "truth") and both.extractor_of("actions") == "action_tiny"
+    assert registry.seen_through(both, plain.extractors) == both
+    judged_by_itself = registry.Dataset(name="people", kind="performers_dance")
+    assert registry.seen_through(judged_by_itself, ("dwpose_tiny",)).extractors == ("truth", "dwpose_tiny")
+
+
 def test_wrong_options_of_a_source_are_users_errors(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake").create()
     with pytest.raises(UserError, match="no source 'tape'"):
