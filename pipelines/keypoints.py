@@ -8,6 +8,8 @@ VISIBLE keeps its coordinates but is never drawn nor fitted.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +36,8 @@ HAND_BONES = tuple((0 if i == 0 else 4 * finger + i, 4 * finger + i + 1) for fin
 
 # body of 134 <- 17 body points with the neck appended as 17
 _OPENPOSE_FROM = [0, 17, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # fmt: skip
+
+_TURN = np.linspace(0, 2 * np.pi, 33)[:-1, None]  # of a limb's outline
 
 
 def _mirror_table() -> tuple[int, ...]:
@@ -86,91 +90,90 @@ def draw_skeleton(
     """
     # Public code draws fixed widths on canvases near 512 px (binary) or 2160 px (confidence, resized afterwards). We
     # scale the widths with the short side in both styles, so that a canvas of 128 px is legible.
-    pen = _Pen(np.zeros((height, width, 3), np.uint8), unit=min(height, width) / 512, weighted=style == "confidence")
-    points134, scores134 = to_openpose(points, scores)
-    _draw_body(pen, points134[:18], scores134[:18])
+    pen = _Pen(*to_openpose(points, scores), np.zeros((height, width, 3), np.uint8), weighted=style == "confidence")
+    _draw_body(pen)
     if hands:
-        _draw_hand(pen, points134[92:113], scores134[92:113])
-        _draw_hand(pen, points134[113:134], scores134[113:134])
+        _draw_hand(pen, first=92)
+        _draw_hand(pen, first=113)
     if face:
-        for point, score in zip(points134[24:92], scores134[24:92], strict=True):
-            pen.dot(point, score, (255, 255, 255), radius=3)
+        for index in range(24, 92):
+            pen.dot(index, (255, 255, 255), radius=3)
     return pen.canvas
 
 
+@lru_cache(maxsize=64)
 def _rainbow(index: int, count: int) -> tuple[int, int, int]:
     """`index` of `count` evenly spaced hues, RGB 0..255; 18 of them are OpenPose's body palette."""
     red, green, blue = colorsys.hsv_to_rgb(index / count, 1, 1)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _draw_body(pen: _Pen, points: Points, scores: Scores) -> None:
-    for index, (a, b) in enumerate(BODY_LIMBS):
-        pen.limb(points[[a, b]], scores[[a, b]], _rainbow(index, 18), half_width=4)
+def _draw_body(pen: _Pen) -> None:
+    pen.limbs(BODY_LIMBS, [_rainbow(index, 18) for index in range(len(BODY_LIMBS))], half_width=4)
     pen.canvas = (pen.canvas * 0.6).astype(np.uint8)
-    for index, (point, score) in enumerate(zip(points, scores, strict=True)):
-        pen.dot(point, score, _rainbow(index, 18), radius=4)
+    for index in range(18):
+        pen.dot(index, _rainbow(index, 18), radius=4)
 
 
-def _draw_hand(pen: _Pen, points: Points, scores: Scores) -> None:
+def _draw_hand(pen: _Pen, first: int) -> None:
     for index, (a, b) in enumerate(HAND_BONES):
-        pen.line(points[[a, b]], scores[[a, b]], _rainbow(index, 20), thickness=2)
-    for point, score in zip(points, scores, strict=True):
-        pen.dot(point, score, (0, 0, 255), radius=4)
+        pen.line(first + a, first + b, _rainbow(index, 20), thickness=2)
+    for index in range(first, first + 21):
+        pen.dot(index, (0, 0, 255), radius=4)
 
 
 class _Pen:
-    """Draws what is visible, at subpixel positions, with sizes in units of short side / 512, at least one pixel."""
+    """Draws what is visible of the points [N, 2] with scores [N], at subpixel positions, with sizes in units of short side / 512, at least one pixel.
+
+    What every point needs is worked out once for all of them: of a frame's time, little is left but the drawing.
+    """
 
     _SHIFT = 4  # cv2 fixed point: 1/16 px
 
-    def __init__(self, canvas: Image, unit: float, *, weighted: bool) -> None:
-        self.canvas, self.unit, self.weighted = canvas, unit, weighted
+    def __init__(self, points: Points, scores: Scores, canvas: Image, *, weighted: bool) -> None:
+        self.canvas, self.unit = canvas, min(canvas.shape[:2]) / 512
+        # finite, and within reach of the canvas: far points would overflow cv2's fixed point; NaN is neither
+        near = (np.abs(points) < 10 * max(canvas.shape)).all(axis=-1)
+        seen = (scores > VISIBLE) & near
+        self._seen: list[bool] = seen.tolist()
+        self._points = np.where(seen[:, None], points, 0)
+        self._fixed: list[list[int]] = self._to_fixed(self._points).tolist()
+        self._share = np.clip(scores, 0, 1).astype(np.float32) if weighted else None
 
-    def limb(self, ends: Points, scores: Scores, colour: tuple[int, int, int], half_width: float) -> None:
-        """A filled ellipse between two points."""
+    def limbs(self, pairs: Sequence[tuple[int, int]], colours: Sequence[tuple[int, int, int]], half_width: float) -> None:
+        """Filled ellipses between pairs of points."""
         import cv2
 
-        if not self._drawable(ends, scores):
-            return
-        centre, axis = ends.mean(axis=0), (ends[1] - ends[0]) / 2
-        length = float(np.hypot(*axis))
-        if length == 0:
-            return
-        across = np.array([-axis[1], axis[0]]) / length * max(half_width * self.unit, 0.5)
-        turn = np.linspace(0, 2 * np.pi, 33)[:-1, None]
-        outline = centre + np.cos(turn) * axis + np.sin(turn) * across
-        cv2.fillConvexPoly(self.canvas, self._fixed(outline), self._shade(colour, scores), shift=self._SHIFT)
+        ends = self._points[np.array(pairs)]
+        centres, axes = ends.mean(axis=1), (ends[:, 1] - ends[:, 0]) / 2
+        lengths = np.hypot(axes[:, 0], axes[:, 1])
+        across = axes[:, ::-1] * np.array([-1, 1], axes.dtype) / np.where(lengths > 0, lengths, 1)[:, None] * max(half_width * self.unit, 0.5)
+        outlines = self._to_fixed(centres[:, None] + np.cos(_TURN) * axes[:, None] + np.sin(_TURN) * across[:, None])
+        for (a, b), length, outline, colour in zip(pairs, lengths.tolist(), outlines, colours, strict=True):
+            if self._seen[a] and self._seen[b] and length > 0:
+                cv2.fillConvexPoly(self.canvas, outline, self._shade(colour, a, b), shift=self._SHIFT)
 
-    def line(self, ends: Points, scores: Scores, colour: tuple[int, int, int], thickness: float) -> None:
+    def line(self, a: int, b: int, colour: tuple[int, int, int], thickness: float) -> None:
         """A straight stroke between two points."""
         import cv2
 
-        if self._drawable(ends, scores):
-            (x1, y1), (x2, y2) = self._fixed(ends).tolist()
+        if self._seen[a] and self._seen[b]:
             width = max(1, round(thickness * self.unit))
-            cv2.line(self.canvas, (x1, y1), (x2, y2), self._shade(colour, scores), width, shift=self._SHIFT)
+            cv2.line(self.canvas, self._fixed[a], self._fixed[b], self._shade(colour, a, b), width, shift=self._SHIFT)
 
-    def dot(self, point: Points, score: Any, colour: tuple[int, int, int], radius: float) -> None:
+    def dot(self, index: int, colour: tuple[int, int, int], radius: float) -> None:
         """A filled circle."""
         import cv2
 
-        scores = np.atleast_1d(np.asarray(score, np.float32))
-        if self._drawable(point, scores):
-            x, y = self._fixed(point)
+        if self._seen[index]:
             fixed_radius = round(max(radius * self.unit, 0.5) * (1 << self._SHIFT))
-            cv2.circle(self.canvas, (int(x), int(y)), fixed_radius, self._shade(colour, scores), -1, shift=self._SHIFT)
+            cv2.circle(self.canvas, self._fixed[index], fixed_radius, self._shade(colour, index), -1, shift=self._SHIFT)
 
-    def _drawable(self, points: Points, scores: Scores) -> bool:
-        """Visible, finite, and within reach of the canvas (far points would overflow cv2's fixed point)."""
-        reach = 10 * max(self.canvas.shape)
-        return bool((scores > VISIBLE).all() and np.isfinite(points).all() and (np.abs(points) < reach).all())
-
-    def _fixed(self, points: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    def _to_fixed(self, points: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         # pixel i covers [i, i + 1): its centre is i + 0.5, where cv2 means i
-        fixed: npt.NDArray[np.int32] = np.rint((np.asarray(points) - 0.5) * (1 << self._SHIFT)).astype(np.int32)
+        fixed: npt.NDArray[np.int32] = np.rint((points - 0.5) * (1 << self._SHIFT)).astype(np.int32)
         return fixed
 
-    def _shade(self, colour: tuple[int, int, int], scores: Scores) -> tuple[float, float, float]:
-        factor = float(np.clip(scores, 0, 1).prod()) if self.weighted else 1.0
+    def _shade(self, colour: tuple[int, int, int], *points: int) -> tuple[float, float, float]:
+        factor = 1.0 if self._share is None else float(self._share[list(points)].prod())
         return colour[0] * factor, colour[1] * factor, colour[2] * factor
