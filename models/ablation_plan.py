@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from models.ablations import Ablation
+from models.ablations import OWN_BASES, Ablation
 from models.methods import method_named
 from models.model_key import ModelKey
 from models.train import checkpoint_ids, checkpoint_row
@@ -18,6 +18,7 @@ from pipelines.sources.registry import Dataset
 
 DEMO_MINUTES = 3
 """What training one model at the demo's size may take on one CPU; the demo's sizes and steps are chosen by it."""
+_DEMO_SIZED = ("demo", *OWN_BASES.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +60,7 @@ class Plan:
             models = {model for stage in self.missing if stage.seconds is None for model in stage.models}
             most = (
                 f"; the demo's size is made for at most {DEMO_MINUTES} CPU-minutes a model, {DEMO_MINUTES * len(models)} min"
-                if self.base == "demo"
+                if self.base in _DEMO_SIZED
                 else ""
             )
             said.append(f"{unknown} stages of a kind that was never trained here{most}")
