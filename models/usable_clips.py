@@ -97,7 +97,9 @@ def _none_left(dataset: Dataset, clips: int, name: SignalName, maker: Maker, lac
     held += f"; {others} of them show more than one person, and their {name} are not of the one whose poses are followed" if others else ""
     labels_only = name == "actions" and maker.extractor == "truth"
     held += "; annotations name an action, and hold nothing that a network saw of it" if labels_only else ""
-    run = f"python -m pipelines extract --home LAKE --dataset {dataset.name} --extractors {'action_tiny' if labels_only else maker.extractor}"
+    run = (
+        f"python -m pipelines extract --home LAKE --dataset {dataset.name} --extractors {'action_tiny' if labels_only else maker.extractor}"
+    )
     return (
         f"data set {dataset.name}: {held}; run `{run}`, name another extractor in its signal_extractors, or look at the reasons with "
         f'`rotoscope query "select clip_id, error, reason from {table} where error is not null"`'

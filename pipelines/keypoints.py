@@ -147,7 +147,9 @@ class _Pen:
         ends = self._points[np.array(pairs)]
         centres, axes = ends.mean(axis=1), (ends[:, 1] - ends[:, 0]) / 2
         lengths = np.hypot(axes[:, 0], axes[:, 1])
-        across = axes[:, ::-1] * np.array([-1, 1], axes.dtype) / np.where(lengths > 0, lengths, 1)[:, None] * max(half_width * self.unit, 0.5)
+        across = (
+            axes[:, ::-1] * np.array([-1, 1], axes.dtype) / np.where(lengths > 0, lengths, 1)[:, None] * max(half_width * self.unit, 0.5)
+        )
         outlines = self._to_fixed(centres[:, None] + np.cos(_TURN) * axes[:, None] + np.sin(_TURN) * across[:, None])
         for (a, b), length, outline, colour in zip(pairs, lengths.tolist(), outlines, colours, strict=True):
             if self._seen[a] and self._seen[b] and length > 0:

@@ -22,7 +22,8 @@ PLAIN = plan_demo().dataset
 def test_run_sees_the_demos_people_through_what_the_method_needs() -> None:
     """After a plain demo, `rotoscope run --dataset performers_dance --method hfca` finds action tokens, not annotations."""
     seen = _seen_enough(PLAIN, ("copy_reference", "hfca"))
-    assert seen.extractors[: len(DEMO_EXTRACTORS)] == DEMO_EXTRACTORS and seen.extractors[-1] == "truth"
+    assert seen.extractors[: len(DEMO_EXTRACTORS)] == DEMO_EXTRACTORS
+    assert seen.extractors[-1] == "truth"
     for name in method_named("hfca").needs:
         assert seen.extractor_of(TABLE_OF[name]) != "truth", name
     assert PLAIN.extractor_of("actions") == "truth"
@@ -42,6 +43,8 @@ def test_a_companion_that_was_made_for_less_is_seen_through_more(tmp_path: Path,
     for like in (PLAIN, _seen_enough(PLAIN, ("hfca",)), PLAIN):  # the last one has all that it needs
         _prepare_companion(instance, lake, "performers_actions", like)
     first, second = made
-    assert first.extractors == PLAIN.extractors and "action_tiny" not in first.extractors
-    assert second.extractor_of("actions") == "action_tiny" and second.extractors[-1] == "truth"
+    assert first.extractors == PLAIN.extractors
+    assert "action_tiny" not in first.extractors
+    assert second.extractor_of("actions") == "action_tiny"
+    assert second.extractors[-1] == "truth"
     assert {first.training_extractor, second.training_extractor} == {DEMO_EXTRACTORS[0]}

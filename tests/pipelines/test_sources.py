@@ -96,7 +96,8 @@ def test_the_truth_stays_behind_the_extractors_that_a_method_is_taught_by() -> N
     """Extractors of two methods, whichever is run first: actions are a network's, not the annotation, which holds no tokens."""
     plain = registry.Dataset(name="people", kind="performers_dance", extractors=("dwpose_tiny", "truth"), training_extractor="dwpose_tiny")
     both = registry.seen_through(plain, ("dwpose_tiny", "action_tiny", "truth"))
-    assert both.extractors == ("dwpose_tiny", "action_tiny", "truth") and both.extractor_of("actions") == "action_tiny"
+    assert both.extractors == ("dwpose_tiny", "action_tiny", "truth")
+    assert both.extractor_of("actions") == "action_tiny"
     assert registry.seen_through(both, plain.extractors) == both
     judged_by_itself = registry.Dataset(name="people", kind="performers_dance")
     assert registry.seen_through(judged_by_itself, ("dwpose_tiny",)).extractors == ("truth", "dwpose_tiny")
