@@ -113,5 +113,6 @@ def test_an_estimate_is_from_what_was_trained_here_or_from_what_the_demo_is_made
     both = Plan(base="demo", models=(), missing=(known, unknown), there=0).estimate()
     assert both.startswith("training: about 1.5 min, as such stages took here before; and 1 stages of a kind that was never trained here")
     assert both.endswith("3 CPU-minutes a model, 3 min")
+    assert Plan(base="unwarped", models=(), missing=(unknown,), there=0).estimate().endswith("3 CPU-minutes a model, 3 min")
     assert Plan(base="paper", models=(), missing=(unknown,), there=0).estimate().endswith("never trained here")
     assert Plan(base="demo", models=(), missing=(), there=3).estimate() == "nothing to train; clips and scores that are there are kept"

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.animate_anyone.config import VARIANTS, AnimateAnyoneConfig
+from models.animate_anyone.config import VARIANTS, AnimateAnyoneConfig, ablations_of
 from models.animate_anyone.method import ANIMATE_ANYONE
 from models.animate_anyone.network import AnimateAnyone, ReferenceCondition, add_motion, fresh_network, load_network
 from models.animate_anyone.sampling import animate, animate_latents
@@ -569,6 +569,20 @@ def test_every_ablation_trains_what_it_has_and_animates(
     assert _animate(config, parent, codec, clips[0], 5).shape == (5, 32, 32, 3)
     temporal = load_network(config, parent).temporal
     assert temporal
+
+
+def _steps(variant: str) -> int:
+    return sum(settings_of(VARIANTS[variant], stage).loop.steps for stage in stages_of(VARIANTS[variant]))
+
+
+def test_rows_share_a_budget_of_steps_at_the_demos_size_alone() -> None:
+    """Three minutes a row: nothing trains for much longer than the full method, which the ControlNet's stage of its own would; the paper's rows are whole."""
+    full = _steps("unwarped")
+    for switch in ablations_of("unwarped", VARIANTS["unwarped"]):
+        assert _steps(switch) <= 1.2 * full, switch
+    assert _steps("unwarped-one_stage") < full  # its steps are windows, which take longer
+    assert _steps("paper-controlnet") == _steps("paper") + VARIANTS["paper"].stage_1b.loop.steps
+    assert _steps("paper-one_stage") == _steps("paper")
 
 
 @pytest.mark.parametrize("switch", ["clip_only", "controlnet", "clip_and_controlnet", "resnet", "concat", "one_stage", "no_pose"])
