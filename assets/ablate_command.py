@@ -88,6 +88,8 @@ def _run(request: Request) -> tuple[int, int]:
         done = run(instance, open_lake(), request, _say)
     for line in done.written.not_run:
         _say(f"missing: {line}")
+    if done.longest:
+        _say(done.longest)
     return done.missing_clips + len(done.failed) + len(done.written.not_run), done.clips - done.missing_clips
 
 
@@ -109,12 +111,15 @@ def _show(request: Request, style: str) -> None:
     from assets.home import lake_root
     from eval.ablation_page import ablation_text, terminal_width
     from eval.ablation_table import ablation_table
+    from eval.training_cost import cost_grid, training_costs
     from pipelines.lake import Lake
 
-    made, subject = written_table(Lake(lake_root()), request), subject_of(request)
+    lake = Lake(lake_root())
+    made, subject = written_table(lake, request), subject_of(request)
     table = ablation_table(made.study, title=subject.title, paper=subject.paper, number=subject.number)
     if style != "html":
-        click.echo(ablation_text(made.study, table, style, terminal_width()), nl=False)
+        cost = cost_grid(training_costs(lake, made.study))
+        click.echo(ablation_text(made.study, table, style, terminal_width(), cost=cost), nl=False)
     if style in ("html", "text") and made.page.is_file():
         click.echo(f"page: {made.page}")
 

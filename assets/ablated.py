@@ -17,7 +17,8 @@ from assets.run import demo_dataset, execute, prepare, run_benchmark, run_model
 from eval.ablation_page import Subject, write_ablation
 from eval.ablation_study import Study, Wanted, run_study
 from eval.method_names import TITLES
-from models.ablation_plan import Plan, plan
+from eval.training_cost import ModelCost, training_costs
+from models.ablation_plan import Plan, minutes_of, plan
 from models.ablations import ABLATIONS, BASES, Ablation, not_offered
 from pipelines.errors import MissingWeightsError, UserError
 from pipelines.lake import Lake
@@ -87,12 +88,16 @@ class Written:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What a run of an ablation left; failed: model -> reason; clips: how many were asked for, and of how many nothing came."""
+    """What a run of an ablation left; failed: model -> reason; clips: how many were asked for, and of how many nothing came.
+
+    longest: the training of the model that took longest against the budget of its size; "" without a budget, or when nothing was trained.
+    """
 
     written: Written
     failed: dict[str, str]
     clips: int
     missing_clips: int
+    longest: str
 
 
 def prepared(instance: dg.DagsterInstance, lake: Lake, request: Request) -> registry.Dataset:
@@ -157,7 +162,21 @@ def _outcome(lake: Lake, request: Request, failed: dict[str, str]) -> Outcome:
     rows = lake.rows("predictions", where, ["variant", "seed", "status"])
     status = [row["status"] for row in rows if row["variant"] in variants and row["seed"] in request.seeds]
     bad = sum(one != "ok" for one in status)
-    return Outcome(written=written_table(lake, request), failed=failed, clips=len(status), missing_clips=bad)
+    written = written_table(lake, request)
+    longest = _longest(request.base, training_costs(lake, written.study))
+    return Outcome(written=written, failed=failed, clips=len(status), missing_clips=bad, longest=longest)
+
+
+def _longest(base: str, costs: Sequence[ModelCost]) -> str:
+    """Said after a run: the clock also counts what ran beside the training, so more than the budget is no error."""
+    budget, known = minutes_of(base), [cost for cost in costs if cost.seconds is not None]
+    if budget is None or not known:
+        return ""
+    most = max(known, key=lambda cost: cost.seconds or 0.0)
+    took = (most.seconds or 0.0) / 60
+    side = "within" if took <= budget else "over"
+    why = "" if took <= budget else "; other work on the same cores, or a slower machine, counts too"
+    return f"training took {took:.1f} min at most ({most.variant}, seed {most.seed}): {side} the {budget} CPU-minutes of this size{why}"
 
 
 def page_of(lake: Lake, request: Request) -> Path:

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow.compute as pc
 from markupsafe import Markup
 
 from eval.ablation_study import Study
 from eval.ablation_table import AblationTable, ablation_table, difference_grid, findings, tidy_csv
-from eval.grid import NEEDS, as_html, as_latex, as_markdown, as_text
+from eval.grid import NEEDS, Grid, as_html, as_latex, as_markdown, as_text
 from eval.page import markdown_cell, render, write_file
 from eval.protocols import protocol_named
-from eval.training_curves import Curve, stage_curves
+from eval.training_cost import cost_grid, training_costs, used_checkpoints
+from eval.training_curves import stage_curves
 from pipelines.lake import Lake
-from pipelines.tables import one_of
 
 SUFFIXES: Mapping[str, str] = {"html": ".html", "markdown": ".md", "latex": ".tex", "csv": ".csv", "text": ".txt"}
 """Format -> ending of its file."""
@@ -37,7 +36,7 @@ class Subject:
 def write_ablation(lake: Lake, study: Study, subject: Subject, path: Path) -> Path:
     """Write `path` (.html) and its twins of SUFFIXES; returns the path of the HTML."""
     table = ablation_table(study, title=subject.title, paper=subject.paper, number=subject.number)
-    everything = difference_grid(study, everything=True)
+    everything, cost = difference_grid(study, everything=True), cost_grid(training_costs(lake, study))
     page = {
         "title": subject.title,
         "about": f"{subject.about[:1].upper()}{subject.about[1:]}: every row is trained, animated and scored as the full method, but for one part.",
@@ -45,21 +44,22 @@ def write_ablation(lake: Lake, study: Study, subject: Subject, path: Path) -> Pa
         "standin": protocol_named(study.protocol).standin,
         "table": table,
         "differences": Markup(as_html(everything)) if everything else None,
-        "curves": _curves(lake, study),
+        "cost": Markup(as_html(cost)) if cost else None,
+        "curves": stage_curves(lake, [(row["checkpoint_id"], row["variant"]) for row in used_checkpoints(lake, study).values()]),
         "time": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     write_file(path, render("ablation.html", page))
     for style in ("markdown", "latex", "csv", "text"):
-        write_file(path.with_suffix(SUFFIXES[style]), ablation_text(study, table, style))
+        write_file(path.with_suffix(SUFFIXES[style]), ablation_text(study, table, style, cost=cost))
     return path
 
 
-def ablation_text(study: Study, table: AblationTable, style: str, width: int = 0) -> str:
-    """The ablation in a format of SUFFIXES but html. width: columns of a terminal, 0 = as wide as it needs."""
+def ablation_text(study: Study, table: AblationTable, style: str, width: int = 0, *, cost: Grid | None = None) -> str:
+    """The ablation in a format of SUFFIXES but html. width: columns of a terminal, 0 = as wide as it needs. cost: what training took."""
     if style == "csv":
         return tidy_csv(study, table)
     moves = difference_grid(study)
-    grids = [table.joined(), *([moves] if moves else [])]
+    grids = [table.joined(), *(grid for grid in (moves, cost) if grid)]
     if style == "latex":
         said = "".join(f"% {line}\n" for line in findings(study) if line.isascii())
         return said + NEEDS + "\n".join(as_latex(grid).removeprefix(NEEDS) for grid in grids)
@@ -78,12 +78,3 @@ def _wide(text: str) -> int:
 def terminal_width() -> int:
     """Columns of the terminal."""
     return shutil.get_terminal_size((200, 24)).columns
-
-
-def _curves(lake: Lake, study: Study) -> list[Curve]:
-    ids = {prediction for run in study.runs.values() for prediction in run.predictions}
-    rows = lake.rows(
-        "predictions", one_of("prediction_id", ids) & (pc.field("checkpoint_id") != ""), ["prediction_id", "checkpoint_id", "variant"]
-    )
-    used = {row["prediction_id"]: (row["checkpoint_id"], row["variant"]) for row in rows}
-    return stage_curves(lake, used.values())

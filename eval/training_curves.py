@@ -74,14 +74,14 @@ def checkpoint_chain(lake: Lake, used: Iterable[tuple[str, str]]) -> list[tuple[
     known = {row["checkpoint_id"]: row for row in lake.rows("checkpoints")}
     variants: dict[str, list[str]] = {}
     for checkpoint_id, variant in used:
-        for row in _line(known, checkpoint_id):
+        for row in checkpoint_line(known, checkpoint_id):
             held = variants.setdefault(row["checkpoint_id"], [])
             held += [variant] if variant not in held else []
     return [(known[checkpoint_id], names) for checkpoint_id, names in variants.items()]
 
 
-def _line(known: Mapping[str, dict[str, Any]], checkpoint_id: str) -> list[dict[str, Any]]:
-    """A checkpoint's row behind those of its parents."""
+def checkpoint_line(known: Mapping[str, dict[str, Any]], checkpoint_id: str) -> list[dict[str, Any]]:
+    """A checkpoint's row behind those of its parents; nothing for an id that is not among `known` (checkpoint id -> row of `checkpoints`)."""
     line: list[dict[str, Any]] = []
     current = known.get(checkpoint_id)
     while current is not None and current not in line:

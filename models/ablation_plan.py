@@ -18,7 +18,11 @@ from pipelines.sources.registry import Dataset
 
 DEMO_MINUTES = 3
 """What training one model at the demo's size may take on one CPU; the demo's sizes and steps are chosen by it."""
-_DEMO_SIZED = ("demo", *OWN_BASES.values())
+
+
+def minutes_of(base: str) -> int | None:
+    """CPU-minutes that one model of this size may train for; None for a size that has no such budget."""
+    return DEMO_MINUTES if base in ("demo", *OWN_BASES.values()) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +62,8 @@ class Plan:
         said = [f"about {sum(known) / 60:.1f} min, as such stages took here before"] if known else []
         if unknown:
             models = {model for stage in self.missing if stage.seconds is None for model in stage.models}
-            most = (
-                f"; the demo's size is made for at most {DEMO_MINUTES} CPU-minutes a model, {DEMO_MINUTES * len(models)} min"
-                if self.base in _DEMO_SIZED
-                else ""
-            )
+            minutes = minutes_of(self.base)
+            most = f"; the demo's size is made for at most {minutes} CPU-minutes a model, {minutes * len(models)} min" if minutes else ""
             said.append(f"{unknown} stages of a kind that was never trained here{most}")
         return f"training: {'; and '.join(said)}"
 

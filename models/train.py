@@ -134,7 +134,9 @@ def train_stage(lake: Lake, dataset: Dataset, key: ModelKey, stage: str, lineage
     said = {**identity, **training_facts(lake, dataset, key.method)}
     records = method.train(stage, variant=key.variant, clips=clips, parent=parent, out=folder, seed=key.seed, identity=said)
     lake.put(folder)
-    facts = {"stage": stage, "seed": key.seed, "uri": lake.uri(folder), "seconds": time.monotonic() - started}
+    # the loop's own clock goes on where a run that was stopped left it; this one began today, and counts what is before the loop
+    seconds = max(time.monotonic() - started, records[-1].seconds)
+    facts = {"stage": stage, "seed": key.seed, "uri": lake.uri(folder), "seconds": seconds}
     facts["config"] = json.dumps(method.stage_config(key.variant, stage), sort_keys=True)
     row = {**identity, **facts, **_trained(read_manifest(folder), records), **_made_from(lake, dataset, key.method)}
     lake.write("training_log", [_log_row(checkpoint_id, record) for record in records], lineage)

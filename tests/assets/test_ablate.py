@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ import pytest
 from click.testing import CliRunner
 
 from assets.ablate_command import ablate as command
-from assets.ablated import Outcome, Request, ablate, page_of, planned, prepared, written_table
+from assets.ablated import Outcome, Request, _longest, ablate, page_of, planned, prepared, written_table
 from assets.demo import DemoPlan
 from assets.partitions import model_partition
 from assets.run import _code_location, prepare
+from eval.training_cost import ModelCost
 from models.ablations import ABLATIONS
 from models.model_key import ModelKey
 from models.train import checkpoint_ids, recipe_of
@@ -157,6 +159,23 @@ def test_the_table_keeps_the_papers_numbers_and_ours_apart(project: Project, don
         assert "STODE" in page.with_suffix(suffix).read_text(encoding="utf-8")
 
 
+def test_what_training_took_stands_in_the_table_and_beside_the_budget(project: Project, done: Outcome) -> None:
+    assert re.fullmatch(r"training took \d+\.\d min at most \(demo(-\w+)?, seed 0\): within the 3 CPU-minutes of this size", done.longest)
+    taken = {row["stage"]: row["seconds"] for row in project.lake.rows("checkpoints")}
+    page = page_of(project.lake, REQUEST)
+    lines = [line for line in page.with_suffix(".md").read_text(encoding="utf-8").splitlines() if line.endswith(" s |")]
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
+    assert set(cells) == {"STODE: w/", "STODE: w/o", 'STODE: temporal modelling only ("0" row)'}
+    assert cells["STODE: w/"][-1] == f"{sum(taken[stage] for stage in ('stage_1', 'stage_1b', 'stage_2')):.0f} s"
+    assert cells["STODE: w/o"][1:-1] == ["–", "–"]  # one stage, shared
+    assert "What training took" in page.read_text(encoding="utf-8")
+    slow = ModelCost(label="STODE: w/", variant="demo", seed=0, stages={"stage_1": (9, 150.0), "stage_2": (9, 90.0)})
+    assert _longest("demo", [slow]).startswith(
+        "training took 4.0 min at most (demo, seed 0): over the 3 CPU-minutes of this size; other work"
+    )
+    assert _longest("paper", [slow]) == _longest("demo", []) == ""
+
+
 def test_the_command_shows_lists_and_refuses(project: Project, done: Outcome) -> None:
     options = ["--paper", "hfca", "--table", "5", "--dataset", NAME, "--seeds", "0", "--base", "demo"]
     shown = _invoke(*options, "--show")
@@ -270,3 +289,7 @@ def test_a_killed_ablation_goes_on_and_ends_with_the_same_networks(project: Proj
         {row["checkpoint_id"]: row["digest"] for row in lake.rows("checkpoints")} for lake in (Lake(tmp_path / "lake"), project.lake)
     )
     assert mine == whole
+    rows, log = (Lake(tmp_path / "lake").rows(table) for table in ("checkpoints", "training_log"))
+    resumed = next(row for row in rows if row["checkpoint_id"] == begun[2])
+    clock = max(entry["seconds"] for entry in log if entry["checkpoint_id"] == begun[2])
+    assert resumed["seconds"] >= clock > 0.3  # what was trained before the kill counts, and only it was slow
