@@ -190,16 +190,17 @@ def small_disk(folder: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def no_ray_token() -> Iterator[None]:
-    """Nodes started here ask for no token. A Ray that runs in this process later reads the mode again, so it is put back."""
-    before = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+def environment(**values: str) -> Iterator[None]:
+    """Environment variables for a while. A Ray that runs in this process later reads its own again, so they are put back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        del os.environ["RAY_AUTH_MODE"]
-        if before is not None:
-            os.environ["RAY_AUTH_MODE"] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager
@@ -207,13 +208,15 @@ def two_nodes(temp: Path) -> Iterator[tuple[str, Callable[[subprocess.Popen[str]
     """(address, function that removes the second node) of a cluster of two nodes with one CPU each."""
     from ray.cluster_utils import Cluster
 
-    with no_ray_token():  # the cluster is on this machine and ends with the drill
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": str(temp), "include_dashboard": False})
-        leaving = cluster.add_node(num_cpus=1)
-    try:
-        yield cluster.address, lambda _: cluster.remove_node(leaving, allow_graceful=False)
-    finally:
-        cluster.shutdown()
+    (temp / "ray").mkdir(parents=True)  # Cluster notes its address in $RAY_TMPDIR/ray, which only ray.init makes
+    with environment(RAY_TMPDIR=str(temp)):
+        with environment(RAY_AUTH_MODE="disabled"):  # no token: the cluster is on this machine and ends with the drill
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": str(temp), "include_dashboard": False})
+            leaving = cluster.add_node(num_cpus=1)
+        try:
+            yield cluster.address, lambda _: cluster.remove_node(leaving, allow_graceful=False)
+        finally:
+            cluster.shutdown()
 
 
 # --- the drill -------------------------------------------------------------------------------------------------------

@@ -63,6 +63,8 @@ if mode == "serial":
     engine = "serial"
 if mode == "nodes":
     from ray.cluster_utils import Cluster
+    os.environ["RAY_TMPDIR"] = temp  # Cluster notes its address in <this>/ray, which only ray.init makes
+    Path(temp, "ray").mkdir()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": temp, "include_dashboard": False})
     leaving = cluster.add_node(num_cpus=1)
     os.environ["RAY_ADDRESS"] = cluster.address
