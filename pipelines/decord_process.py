@@ -24,7 +24,7 @@ import numpy as np
 
 from pipelines.clip import Frames
 from pipelines.errors import ClipError
-from pipelines.orphan import end_with_parent
+from pipelines.orphan import child_environment, end_with_parent
 
 CLIPS_PER_PROCESS = 32  # then a new one takes over, and what leaked is gone
 _START_S, _PER_FRAME_S = 20.0, 0.2
@@ -75,14 +75,12 @@ class DecordProcess:
             raise
 
     def _start(self) -> subprocess.Popen[bytes]:
-        root = os.fspath(Path(__file__).resolve().parents[1])
-        places = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self._child = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": places},
+            env=child_environment(),
         )
         self._clips = 0
         atexit.register(self.close)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipelines.errors import ClipError, UserError
-from pipelines.orphan import end_with_parent
+from pipelines.orphan import child_environment, end_with_parent
 from pipelines.split_rule import SplitRule
 from pipelines.video import VideoInfo
 
@@ -90,11 +90,8 @@ class GuardedProcess:
             raise
 
     def _start(self) -> subprocess.Popen[bytes]:
-        root = os.fspath(Path(__file__).resolve().parents[1])
-        places = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": places}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(self._command, env=environment, **pipes)  # type: ignore[call-overload]
+        self._process = subprocess.Popen(self._command, env=child_environment(), **pipes)  # type: ignore[call-overload]
         atexit.register(self.close)
         return self._process
 

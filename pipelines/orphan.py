@@ -6,8 +6,15 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 _LOOK_EVERY_S = 1.0
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment, in which a child finds the project's packages wherever it is started."""
+    root = os.fspath(Path(__file__).resolve().parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
 def end_with_parent() -> None:

@@ -6,7 +6,7 @@ performers_fashion like UBC Fashion, and performers_actions, whose rows name the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipelines.errors import UserError
@@ -15,6 +15,7 @@ from pipelines.lake import Lake
 from pipelines.performers import PerformerVideo, write_dataset
 from pipelines.performers.actions import ACTIONS
 from pipelines.performers.recipe import Recipe
+from pipelines.sources.performers_processes import Arguments, draw_ahead
 from pipelines.sources.scan import scan_file
 from pipelines.sources.terms import chosen_options
 
@@ -84,21 +85,47 @@ def scan_performers(
         "name": name,
         "frames": _whole(name, chosen, "frames", 1),
         "size": _size(name, chosen["size"]),
+        "seed": _whole(name, chosen, "seed", 0),
+        "recipe": _recipe(name, kind, chosen),
     }
-    same |= {"seed": _whole(name, chosen, "seed", 0), "recipe": _recipe(name, kind, chosen), "skip": skip}
-    clips = _whole(name, chosen, "train_clips", 1), _whole(name, chosen, "test_clips", 1)
-    counts = len(train) * clips[0], len(test) * clips[1]
-
-    def counted(before: int) -> Callable[[int, int], None]:
-        return lambda done, _: progress(before + done, sum(counts)) if progress is not None else None
-
-    videos: list[PerformerVideo] = []
-    if train:
-        videos += write_dataset(**same, identities=train, test_identities=[], clips_per_identity=clips[0], progress=counted(0))
-    if test:
-        videos += write_dataset(**same, identities=[], test_identities=test, clips_per_identity=clips[1], progress=counted(counts[0]))
+    splits: list[tuple[Sequence[int], Sequence[int], int]] = [
+        (train, [], _whole(name, chosen, "train_clips", 1)),
+        ([], test, _whole(name, chosen, "test_clips", 1)),
+    ]
+    calls = [
+        same | {"identities": trained, "test_identities": unseen, "clips_per_identity": clips}
+        for trained, unseen, clips in splits
+        if trained or unseen
+    ]
+    videos = _drawn(calls, skip, progress)
     lake.put(folder)
     return [_row(lake, name, gone, video) for video in videos]
+
+
+def _drawn(
+    calls: Sequence[Arguments], skip: Callable[[PerformerVideo], bool], progress: Callable[[int, int], None] | None
+) -> list[PerformerVideo]:
+    """All videos of the calls; those without a file are drawn by several processes where they are many, then what is not whole by this one."""
+    planned = [video for call in calls for video in write_dataset(**call, skip=lambda _: True)]
+    wanted = [video for video in planned if not skip(video)]
+    reached = 0
+
+    def say(done: int) -> None:
+        nonlocal reached
+        if progress is not None and done >= reached:  # what was drawn ahead is looked at again
+            reached = done
+            progress(done, len(planned))
+
+    missing = [video for video in wanted if not video.path.is_file()]
+    draw_ahead(calls, missing, lambda: say(sum(video.path.is_file() for video in wanted)))
+
+    def after(before: int) -> Callable[[int, int], None]:
+        return lambda done, _: say(before + done)
+
+    done = 0
+    for call in calls:
+        done += len(write_dataset(**call, skip=skip, progress=after(done)))
+    return planned
 
 
 def scan_performers_dance(lake: Lake, name: str, options: Mapping[str, Any], progress: Callable[[int, int], None] | None = None) -> Any:

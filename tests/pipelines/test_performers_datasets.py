@@ -43,6 +43,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[PerformerVideo]:
         return made
 
     monkeypatch.setattr(performers, "write_dataset", plan)
+    monkeypatch.setattr(performers, "draw_ahead", lambda calls, missing, progress: None)
     return videos
 
 
