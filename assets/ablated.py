@@ -173,10 +173,9 @@ def _longest(base: str, costs: Sequence[ModelCost]) -> str:
     if budget is None or not known:
         return ""
     most = max(known, key=lambda cost: cost.seconds or 0.0)
-    took = (most.seconds or 0.0) / 60
-    side = "within" if took <= budget else "over"
-    why = "" if took <= budget else "; other work on the same cores, or a slower machine, counts too"
-    return f"training took {took:.1f} min at most ({most.variant}, seed {most.seed}): {side} the {budget} CPU-minutes of this size{why}"
+    took = most.seconds or 0.0
+    side, why = ("within", "") if took <= 60 * budget else ("over", "; other work on the same cores, or a slower machine, counts too")
+    return f"training took {took:.0f} s at most ({most.variant}, seed {most.seed}): {side} the {budget} CPU-minutes of this size{why}"
 
 
 def page_of(lake: Lake, request: Request) -> Path:
