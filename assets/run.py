@@ -42,13 +42,15 @@ def _code_location() -> dg.Definitions:
 
 
 def execute(instance: dg.DagsterInstance, job: str, partition: str | None = None, config: Mapping[str, Any] | None = None) -> None:
-    """Run one job to its end. Raises UserError for what the user can mend, and for a check that blocks."""
+    """Run one job to its end. Raises UserError for what the user can mend, and for a check that blocks; KeyboardInterrupt on Ctrl-C."""
     settings = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})}
     chosen, run_id = _code_location().resolve_job_def(job), make_new_run_id()
     end_the_dead(instance)
     try:
         with marked(instance, run_id), watched(instance, run_id, chosen.graph.pools, _say):
             chosen.execute_in_process(instance=instance, partition_key=partition, run_config=settings, run_id=run_id)
+    except dg.DagsterExecutionInterruptedError:  # what Dagster makes of Ctrl-C; no Exception, so nobody above would know it
+        raise KeyboardInterrupt from None
     except dg.DagsterExecutionStepExecutionError as error:  # pragma: no cover - depends on where Dagster wraps
         cause = error.user_exception
         raise cause if isinstance(cause, RotoscopeError) else error from cause

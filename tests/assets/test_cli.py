@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,3 +111,15 @@ def test_only_bad_files_leave_rows_with_reasons_and_status_2(rotoscope: Command,
     _is_users_error(rotoscope("query", "selec"), "the query cannot run", "benchmark, ")
     _is_users_error(rotoscope("trace", "--method", "x", "--metric", "psnr"), "nothing is scored yet")
     assert rotoscope("status").returncode == 0
+
+
+def test_ctrl_c_in_a_run_is_one_line(rotoscope: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)  # Dagster's handler raises here
+
+    monkeypatch.setattr("pipelines.sources.store.scan_into", interrupted)
+    done = rotoscope("run", "--source", "performers_dance", "--extractors", "truth", "--engine", "serial")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "stopped; what is finished is kept, run the command again to go on"
+    assert "Traceback" not in done.stderr
